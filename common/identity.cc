@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <algorithm>
 #include <charconv>
-#include <memory>
+#include <cstdlib>
+#include <utility>
 
 namespace stillpoint {
 
@@ -62,6 +64,31 @@ Result<> become(const Identity& user) {
   if (user.uid != 0 && (::setresuid(0, 0, 0) == 0 || ::geteuid() == 0))
     return fail(ErrorKind::kInternal, "privilege could be regained after dropping it");
   return {};
+}
+
+Result<ActingAs> ActingAs::user(const Identity& user) {
+  std::vector<gid_t> groups(static_cast<size_t>(std::max(0, ::getgroups(0, nullptr))));
+  if (::getgroups(static_cast<int>(groups.size()), groups.data()) < 0) return fail_errno("getgroups");
+  if (::geteuid() != 0) {  // an ordinary caller is who he is
+    ActingAs nothing{{}};
+    nothing.active_ = false;
+    return nothing;
+  }
+  ActingAs acting(std::move(groups));
+  if (::setgroups(user.groups.size(), user.groups.data()) != 0) return fail_errno("setgroups");
+  if (::setegid(user.gid) != 0) return fail_errno("setegid");
+  if (::seteuid(user.uid) != 0) return fail_errno("seteuid");
+  return acting;
+}
+
+ActingAs::ActingAs(ActingAs&& other) noexcept
+    : groups_(std::move(other.groups_)), active_(std::exchange(other.active_, false)) {}
+
+ActingAs::~ActingAs() {
+  if (!active_) return;
+  // Going on with half an identity would be worse than ending.
+  if (::seteuid(0) != 0 || ::setegid(0) != 0 || ::setgroups(groups_.size(), groups_.data()) != 0)
+    std::abort();
 }
 
 }  // namespace stillpoint

@@ -24,4 +24,19 @@ Result<Identity> identity_named(const std::string& name_or_uid);
 // back.  Nothing happens if the process is this user already and is not root.
 Result<> become(const Identity& user);
 
+// Acts on files as the user while it lives: effective groups, gid and uid, for the whole process (which has one
+// thread).  For short calls; longer work goes into a worker that becomes the user.
+class ActingAs {
+ public:
+  static Result<ActingAs> user(const Identity& user);
+  ActingAs(ActingAs&& other) noexcept;
+  ActingAs& operator=(ActingAs&&) = delete;
+  ~ActingAs();
+
+ private:
+  explicit ActingAs(std::vector<gid_t> groups) : groups_(std::move(groups)), active_(true) {}
+  std::vector<gid_t> groups_;  // to return to
+  bool active_;
+};
+
 }  // namespace stillpoint

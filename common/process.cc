@@ -103,6 +103,16 @@ Result<Child> fork_child(const std::function<int()>& body) {
   return Child::adopt(pid);
 }
 
+std::optional<Reaped> reap_any(bool& children_left) {
+  int status = 0;
+  pid_t pid;
+  do pid = ::waitpid(-1, &status, WNOHANG);
+  while (pid < 0 && errno == EINTR);
+  children_left = pid >= 0;
+  if (pid <= 0) return std::nullopt;
+  return Reaped{.pid = pid, .exit = exit_from(status)};
+}
+
 Result<Output> run_program(const std::vector<std::string>& argv, Deadline deadline) {
   auto pipe = make_pipe();
   if (!pipe) return fail(pipe.error());

@@ -61,6 +61,14 @@ class Child {
 // should have one thread only: after fork the child may use the heap only then.
 Result<Child> fork_child(const std::function<int()>& body);
 
+// A child of this process that has ended, any of them: for pid 1 and subreapers, which inherit the children of
+// others.  Never blocks.  None: `children_left` says whether there are any that still run.
+struct Reaped {
+  pid_t pid = 0;
+  Exit exit;
+};
+std::optional<Reaped> reap_any(bool& children_left);
+
 struct Output {
   Exit exit;
   std::string out;  // standard output and standard error together, at most 1 MiB

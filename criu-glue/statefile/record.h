@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/error.h"
@@ -14,6 +15,9 @@ namespace stillpoint::statefile {
 using Digest = std::array<uint8_t, 32>;  // BLAKE3
 std::string to_hex(const Digest& digest);
 Result<Digest> digest_from_hex(std::string_view hex);
+
+// Whether a file of CRIU's may have this name in a statefile: printable ASCII without '/', not "." or "..".
+bool is_image_name(std::string_view name);
 
 // One of CRIU's image files.
 struct ImageRecord {

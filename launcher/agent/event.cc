@@ -1,0 +1,56 @@
+#include "launcher/agent/event.h"
+
+#include <unistd.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <memory>
+
+namespace stillpoint::agent {
+
+namespace {
+constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);  // errors as values
+}
+
+void Event::set() {
+  set_ = true;
+  timer_.cancel();  // wakes all who wait
+}
+
+Task<> Event::wait() {
+  while (!set_) co_await timer_.async_wait(kQuietly);
+}
+
+Task<bool> Event::wait(Deadline deadline) {
+  // The shared timer never fires by itself; a private one bounds this wait by waking the shared one's waiters.
+  asio::steady_timer bound(timer_.get_executor(), deadline.at());
+  bound.async_wait([this](const boost::system::error_code& error) {
+    if (!error) timer_.cancel();
+  });
+  while (!set_ && !deadline.passed()) co_await timer_.async_wait(kQuietly);
+  co_return set_;
+}
+
+Task<Result<std::string>> finish(Worker worker, Deadline deadline,
+                                 std::function<void(WorkDone)> on_progress) {
+  const auto executor = co_await asio::this_coro::executor;
+  // Shared with the timer's handler, which may be queued already when this coroutine ends.
+  auto pipe = std::make_shared<asio::posix::stream_descriptor>(executor, ::dup(worker.fd()));
+  asio::steady_timer bound(executor, deadline.at());
+  bound.async_wait([pipe](const boost::system::error_code& error) {
+    if (!error) pipe->cancel();
+  });
+  for (;;) {
+    co_await pipe->async_wait(asio::posix::stream_descriptor::wait_read, kQuietly);
+    if (auto result = worker.read()) co_return std::move(*result);
+    if (deadline.passed()) {
+      worker.kill();
+      co_return fail(ErrorKind::kTimeout, worker.name() + " took too long and was ended");
+    }
+    if (on_progress) on_progress(worker.progress());
+  }
+}
+
+}  // namespace stillpoint::agent

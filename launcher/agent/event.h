@@ -1,0 +1,38 @@
+// Waiting inside coroutines: an event that can be awaited with a deadline, and a worker's result.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <functional>
+
+#include "common/deadline.h"
+#include "common/error.h"
+#include "common/worker.h"
+
+namespace stillpoint::agent {
+
+namespace asio = boost::asio;
+template <typename T = void>
+using Task = asio::awaitable<T>;
+
+// Set by one, awaited by any number; stays set until reset.  One io_context, one thread.
+class Event {
+ public:
+  explicit Event(const asio::any_io_executor& executor)
+      : timer_(executor, asio::steady_timer::time_point::max()) {}
+  void set();
+  void reset() { set_ = false; }
+  bool is_set() const { return set_; }
+  Task<> wait();
+  Task<bool> wait(Deadline deadline);  // false: the deadline came first
+
+ private:
+  asio::steady_timer timer_;
+  bool set_ = false;
+};
+
+// Awaits the worker; at the deadline it is killed (kTimeout).  `on_progress` is called when it reports.
+Task<Result<std::string>> finish(Worker worker, Deadline deadline,
+                                 std::function<void(WorkDone)> on_progress = {});
+
+}  // namespace stillpoint::agent

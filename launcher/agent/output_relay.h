@@ -1,0 +1,64 @@
+// The ranks' output, from the supervisor's records to our own stdout and stderr, in the order of the records.
+//
+// A record is acknowledged once it is written out.  `written()` at the moment of the last acknowledgement before a
+// dump is therefore exactly what the restarted job will not print again.
+#pragma once
+
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "common/wire/link.pb.h"
+#include "launcher/agent/event.h"
+
+namespace stillpoint::agent {
+
+struct WrittenBytes {
+  uint64_t out = 0, err = 0;
+};
+
+class OutputRelay {
+ public:
+  // `acknowledge(next)`: every record below next is written out.
+  OutputRelay(const asio::any_io_executor& executor, bool tag,
+              std::function<void(uint64_t)> acknowledge);
+
+  void take(const link::Output& record);      // one that was taken before is dropped
+  uint64_t taken() const { return taken_; }   // next record expected: what a new link starts with
+  WrittenBytes acknowledged() const { return acknowledged_; }
+  Task<bool> drained(Deadline deadline);      // everything taken is written; false: not by then
+
+ private:
+  // One of our own descriptors.  Written without O_NONBLOCK (it is shared with whoever gave it to us): a pipe
+  // or terminal is awaited and then given at most PIPE_BUF bytes, which do not block.
+  struct Sink {
+    int fd;
+    bool closed = false;  // the reader has gone: what follows is dropped, the job goes on
+    std::optional<asio::posix::stream_descriptor> poll;
+    bool at_line_start = true;
+    uint64_t bytes = 0;
+  };
+  struct Pending {
+    uint64_t number;
+    Sink* sink;
+    std::string text;
+  };
+  static Sink make_sink(const asio::any_io_executor& executor, int fd);
+  std::string tagged(Sink& sink, const link::Output& record) const;
+  Task<> write_loop();
+  Task<> write(Sink& sink, std::string_view text);
+
+  asio::any_io_executor executor_;
+  bool tag_;
+  std::function<void(uint64_t)> acknowledge_;
+  Sink out_, err_;
+  std::deque<Pending> pending_;
+  uint64_t taken_ = 0;
+  bool writing_ = false;
+  WrittenBytes acknowledged_;
+  Event idle_;
+};
+
+}  // namespace stillpoint::agent

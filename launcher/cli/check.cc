@@ -1,0 +1,45 @@
+// stillpoint check: is this node fit, and what to do if not.
+#include <cstdio>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "criu-glue/criu/fitness.h"
+#include "launcher/cli/options.h"
+
+namespace stillpoint::cli {
+
+namespace {
+
+CommandLine command_line() {
+  CommandLine line("check [options]",
+                   "Tells what of this node is fit for checkpoint and restart, what is not, and what to do.\n"
+                   "Exit status 69 if something is not.\n");
+  line.options.add_options()("json", "print facts as JSON");
+  return line;
+}
+
+}  // namespace
+
+Result<int> check_command(const Arguments& arguments) {
+  auto parsed = parse(command_line(), arguments);
+  if (!parsed) return fail(parsed.error());
+  if (parsed->help) return 0;
+  bool fit = true;
+  nlohmann::json all = nlohmann::json::array();
+  for (const auto& item : criu::examine()) {
+    fit = fit && item.ok;
+    if (parsed->has("json")) {
+      all.push_back({{"name", item.name}, {"ok", item.ok}, {"found", item.found}, {"remedy", item.remedy}});
+      continue;
+    }
+    std::printf("%-4s %-24s %s\n", item.ok ? "ok" : "NOT", item.name.c_str(), item.found.c_str());
+    if (!item.ok) std::printf("     %-24s -> %s\n", "", item.remedy.c_str());
+  }
+  if (parsed->has("json"))
+    std::cout << nlohmann::json{{"fit", fit}, {"checks", all}}.dump(2) << '\n';
+  else
+    std::printf("%s\n", fit ? "this node is fit" : "this node is not fit: see above");
+  return fit ? 0 : static_cast<int>(ErrorKind::kUnfit);
+}
+
+}  // namespace stillpoint::cli

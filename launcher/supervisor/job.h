@@ -1,0 +1,100 @@
+// The state of a job: which ranks run, what has gone wrong first, and how it comes to its end.
+//
+//   idle -> running -> (settling ->) ending -> clearing -> ended
+//
+//   running    until every rank has ended well, or one has not.
+//   settling   a rank called MPI_Abort.  That may be its answer to the death of another rank, which the kernel reports
+//              a moment later; so the cause is decided after a short while.
+//   ending     the ranks get SIGTERM, after the grace time SIGKILL.
+//   clearing   no rank is left.  Processes that they started get a moment to end by themselves (a `tee` that still
+//              writes), then SIGKILL.
+//
+// Time is counted in ticks of a second that the caller gives, not read from a clock: a job that is frozen for a dump must
+// not wake up to timeouts.  No I/O: it acts through Actions.  Used by one thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/process.h"
+
+namespace stillpoint::supervisor {
+
+struct Ending {
+  int status = 0;      // as a shell says it
+  std::string reason;  // one line, empty if all went well
+};
+
+class Job {
+ public:
+  static constexpr int kGraceTicks = 3;    // from SIGTERM to SIGKILL: more than 2 s, less than 3
+  static constexpr int kLingerTicks = 3;   // for processes that outlive the ranks of a job that went well
+  static constexpr int kGiveUpTicks = 30;  // after SIGKILL: a process stuck in the kernel is not waited for
+
+  class Actions {
+   public:
+    virtual ~Actions() = default;
+    virtual void signal_rank(uint32_t rank, pid_t pid, int number) = 0;  // its process group
+    virtual void kill_rest() = 0;   // SIGKILL to every other process of the container
+    virtual void settle() = 0;      // call settled() in a moment (kSettleTime)
+    virtual void ended() = 0;       // once
+  };
+
+  struct Rank {
+    pid_t pid = 0;
+    bool running = false;
+    bool connected = false;  // it called MPI_Init (more exactly: PMIx_Init)
+    bool finalized = false;
+    bool aborted = false;
+  };
+
+  explicit Job(Actions& actions) : actions_(actions) {}
+
+  // All of the ranks exist from here on; each is started by rank_started().
+  void begin(uint32_t ranks);
+  void rank_started(uint32_t rank, pid_t pid);
+
+  // What happened to the ranks.  Unknown ranks and pids (strangers that pid 1 inherits) are ignored.
+  void exited(const std::vector<Reaped>& reaped, bool children_left);
+  void connected(uint32_t rank);
+  void finalized(uint32_t rank);
+  void aborted(uint32_t rank, int code);
+  void settled();
+
+  void signal(int number);           // passed to all running ranks
+  void end(Ending ending);           // ends the job; the first cause stands
+  void tick();
+
+  bool began() const { return phase_ != Phase::kIdle; }
+  bool has_ended() const { return phase_ == Phase::kEnded; }
+  const std::vector<Rank>& ranks() const { return ranks_; }
+  const Ending& ending() const { return cause_ ? *cause_ : good_; }
+
+ private:
+  enum class Phase { kIdle, kRunning, kSettling, kEnding, kClearing, kEnded };
+  Rank* find(uint32_t rank) { return rank < ranks_.size() ? &ranks_[rank] : nullptr; }
+  void rank_exited(uint32_t rank, const Exit& exit);
+  void fail_job(Ending ending);  // a rank's failure
+  void start_ending();
+  void advance(bool children_left);
+  void kill_rest();
+  void finish();
+  void check_strangers();
+  void signal_running(int number);
+  bool any_running() const;
+
+  Actions& actions_;
+  Phase phase_ = Phase::kIdle;
+  std::vector<Rank> ranks_;
+  std::optional<Ending> cause_;
+  Ending good_;
+  int ticks_left_ = 0;
+  bool killed_ = false;  // SIGKILL has been sent in this phase
+  bool children_left_ = false;
+};
+
+}  // namespace stillpoint::supervisor

@@ -1,0 +1,239 @@
+#include "launcher/supervisor/pmix_upcalls.h"
+
+#include <exception>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "launcher/supervisor/pmix_info.h"
+#include "launcher/supervisor/pmix_server.h"
+
+namespace stillpoint::supervisor {
+
+PmixServer* Upcalls::server = nullptr;
+
+namespace {
+
+// Nothing may be thrown through PMIx.
+template <typename Body>
+pmix_status_t guarded(Body body) noexcept {
+  try {
+    return body();
+  } catch (const std::exception&) {
+    return PMIX_ERR_NOMEM;
+  }
+}
+
+std::vector<pmix_proc_t> copy(const pmix_proc_t* procs, size_t count) {
+  return procs ? std::vector<pmix_proc_t>(procs, procs + count) : std::vector<pmix_proc_t>();
+}
+
+bool has_text(const pmix_info_t& info) {
+  return info.value.type == PMIX_STRING && info.value.data.string;
+}
+
+std::vector<std::string> copy_keys(char** keys) {
+  std::vector<std::string> copied;
+  for (char** key = keys; key && *key; key++) copied.emplace_back(*key);
+  return copied;
+}
+
+// What a lookup has found, handed to PMIx, which copies it before it returns.
+void answer_lookup(const std::vector<Published>& found, const std::string& nspace,
+                   pmix_lookup_cbfunc_t reply, void* context) noexcept {
+  pmix_pdata_t* data = PMIx_Pdata_create(found.size());
+  pmix_status_t status = PMIX_SUCCESS;
+  for (size_t i = 0; i < found.size() && status == PMIX_SUCCESS; i++) {
+    PMIx_Load_procid(&data[i].proc, nspace.c_str(), found[i].rank);
+    PMIx_Load_key(data[i].key, found[i].key.c_str());
+    if (!unpack_value(found[i].value, data[i].value)) status = PMIX_ERR_UNPACK_FAILURE;
+  }
+  reply(status, data, status == PMIX_SUCCESS ? found.size() : 0, context);
+  PMIx_Pdata_free(data, found.size());
+}
+
+constexpr const char* kNoSpawn =
+    "stillpoint: MPI_Comm_spawn is not supported: a job keeps the number of its ranks; start it with "
+    "as many as it needs\n";
+
+}  // namespace
+
+pmix_server_module_t Upcalls::table() {
+  pmix_server_module_t table{};
+  add_life_of_ranks(table);
+  add_collectives(table);
+  add_groups(table);
+  add_store(table);
+  add_rest(table);
+  return table;
+}
+
+void Upcalls::add_life_of_ranks(pmix_server_module_t& table) {
+  table.client_connected2 = [](const pmix_proc_t* proc, void*, pmix_info_t*, size_t,
+                               pmix_op_cbfunc_t, void*) noexcept -> pmix_status_t {
+    return guarded([&] {
+      if (!server->is_rank(*proc)) return PMIX_ERR_NOT_FOUND;
+      server->post_([rank = proc->rank] { server->events_.connected(rank); });
+      return PMIX_OPERATION_SUCCEEDED;
+    });
+  };
+  table.client_finalized = [](const pmix_proc_t* proc, void*, pmix_op_cbfunc_t,
+                              void*) noexcept -> pmix_status_t {
+    return guarded([&] {
+      if (server->is_rank(*proc))
+        server->post_([rank = proc->rank] { server->events_.finalized(rank); });
+      return PMIX_OPERATION_SUCCEEDED;
+    });
+  };
+  // Whatever subset the rank names, the whole job ends, as it does under mpirun.
+  table.abort = [](const pmix_proc_t* proc, void*, int status, const char*, pmix_proc_t*, size_t,
+                   pmix_op_cbfunc_t reply, void* context) noexcept -> pmix_status_t {
+    return guarded([&] {
+      if (!server->is_rank(*proc)) return PMIX_ERR_NOT_FOUND;
+      server->post_([rank = proc->rank, status, reply, context] {
+        server->aborted_.push_back({reply, context});
+        server->events_.aborted(rank, status);
+      });
+      return PMIX_SUCCESS;
+    });
+  };
+}
+
+void Upcalls::add_collectives(pmix_server_module_t& table) {
+  table.fence_nb = [](const pmix_proc_t* procs, size_t count, const pmix_info_t*, size_t,
+                      char* data, size_t size, pmix_modex_cbfunc_t reply,
+                      void* context) noexcept -> pmix_status_t {
+    return guarded([&] {
+      auto task = [members = copy(procs, count),
+                   blob = data ? std::string(data, size) : std::string(), reply,
+                   context] { server->fence(members, blob, reply, context); };
+      server->post_(std::move(task));
+      return PMIX_SUCCESS;
+    });
+  };
+  // Only asked for ranks that are not on this node: there are none.
+  table.direct_modex = [](const pmix_proc_t*, const pmix_info_t*, size_t, pmix_modex_cbfunc_t,
+                          void*) noexcept -> pmix_status_t { return PMIX_ERR_NOT_FOUND; };
+  table.connect = [](const pmix_proc_t* procs, size_t count, const pmix_info_t*, size_t,
+                     pmix_op_cbfunc_t reply, void* context) noexcept -> pmix_status_t {
+    return guarded([&] {
+      auto task = [members = copy(procs, count), reply, context] {
+        server->connect("connect", members, {reply, context});
+      };
+      server->post_(std::move(task));
+      return PMIX_SUCCESS;
+    });
+  };
+  table.disconnect = [](const pmix_proc_t* procs, size_t count, const pmix_info_t*, size_t,
+                        pmix_op_cbfunc_t reply, void* context) noexcept -> pmix_status_t {
+    return guarded([&] {
+      auto task = [members = copy(procs, count), reply, context] {
+        server->connect("disconnect", members, {reply, context});
+      };
+      server->post_(std::move(task));
+      return PMIX_SUCCESS;
+    });
+  };
+}
+
+void Upcalls::add_groups(pmix_server_module_t& table) {
+  table.group = [](pmix_group_operation_t operation, char* group, const pmix_proc_t* procs,
+                   size_t count, const pmix_info_t* info, size_t infos, pmix_info_cbfunc_t reply,
+                   void* context) noexcept -> pmix_status_t {
+    return guarded([&] {
+      std::string endpoints;
+      for (size_t i = 0; i < infos; i++)
+        if (PMIx_Check_key(info[i].key, PMIX_GROUP_ENDPT_DATA) && info[i].value.data.bo.bytes)
+          endpoints.append(info[i].value.data.bo.bytes, info[i].value.data.bo.size);
+      auto task = [=, name = std::string(group), members = copy(procs, count)] {
+        if (operation == PMIX_GROUP_CONSTRUCT)
+          server->construct_group(name, members, endpoints, reply, context);
+        else
+          server->destruct_group(name, members, reply, context);
+      };
+      server->post_(std::move(task));
+      return PMIX_SUCCESS;
+    });
+  };
+}
+
+void Upcalls::add_store(pmix_server_module_t& table) {
+  table.publish = [](const pmix_proc_t* proc, const pmix_info_t* info, size_t count,
+                     pmix_op_cbfunc_t, void*) noexcept -> pmix_status_t {
+    return guarded([&] {
+      for (size_t i = 0; i < count; i++) {
+        const std::string key = info[i].key;
+        if (key.starts_with("pmix")) continue;  // a directive, not data
+        auto value = pack_value(info[i].value);
+        if (!value) return PMIX_ERR_PACK_FAILURE;
+        auto r = server->store_.publish({proc->rank, key, std::move(*value)});
+        if (!r && r.error().kind() == ErrorKind::kBusy) return PMIX_ERR_DUPLICATE_KEY;
+        if (!r) return PMIX_ERR_OUT_OF_RESOURCE;
+      }
+      return PMIX_OPERATION_SUCCEEDED;
+    });
+  };
+  table.lookup = [](const pmix_proc_t*, char** keys, const pmix_info_t* info, size_t count,
+                    pmix_lookup_cbfunc_t reply, void* context) noexcept -> pmix_status_t {
+    return guarded([&] {
+      bool wait = false;
+      for (size_t i = 0; i < count; i++) wait = wait || PMIx_Check_key(info[i].key, PMIX_WAIT);
+      const auto answer = [nspace = server->job_.nspace, reply, context](const auto& found) {
+        answer_lookup(found, nspace, reply, context);
+      };
+      auto wanted = copy_keys(keys);
+      if (wait)
+        return server->store_.await(std::move(wanted), answer) ? PMIX_SUCCESS
+                                                               : PMIX_ERR_OUT_OF_RESOURCE;
+      const auto found = server->store_.find(wanted);
+      if (found.empty()) return PMIX_ERR_NOT_FOUND;
+      answer(found);
+      return PMIX_SUCCESS;
+    });
+  };
+  table.unpublish = [](const pmix_proc_t* proc, char** keys, const pmix_info_t*, size_t,
+                       pmix_op_cbfunc_t, void*) noexcept -> pmix_status_t {
+    return guarded([&] {
+      server->store_.unpublish(proc->rank, copy_keys(keys));
+      return PMIX_OPERATION_SUCCEEDED;
+    });
+  };
+}
+
+void Upcalls::add_rest(pmix_server_module_t& table) {
+  table.spawn = [](const pmix_proc_t* proc, const pmix_info_t*, size_t, const pmix_app_t*, size_t,
+                   pmix_spawn_cbfunc_t, void*) noexcept -> pmix_status_t {
+    return guarded([&] {
+      server->post_([rank = proc->rank] { server->events_.said(rank, Stream::kErr, kNoSpawn); });
+      return PMIX_ERR_NOT_SUPPORTED;
+    });
+  };
+  // All ranks are local: PMIx has told them already.
+  table.register_events = [](pmix_status_t*, size_t, const pmix_info_t*, size_t, pmix_op_cbfunc_t,
+                             void*) noexcept -> pmix_status_t { return PMIX_OPERATION_SUCCEEDED; };
+  table.deregister_events = [](pmix_status_t*, size_t, pmix_op_cbfunc_t,
+                               void*) noexcept -> pmix_status_t { return PMIX_OPERATION_SUCCEEDED; };
+  table.notify_event = [](pmix_status_t, const pmix_proc_t*, pmix_data_range_t, pmix_info_t*, size_t,
+                          pmix_op_cbfunc_t,
+                          void*) noexcept -> pmix_status_t { return PMIX_OPERATION_SUCCEEDED; };
+  table.log = [](const pmix_proc_t* proc, const pmix_info_t* data, size_t count, const pmix_info_t*,
+                 size_t, pmix_op_cbfunc_t reply, void* context) noexcept {
+    const pmix_status_t status = guarded([&] {
+      std::string out, err;
+      for (size_t i = 0; i < count; i++) {
+        if (!has_text(data[i])) continue;
+        (PMIx_Check_key(data[i].key, PMIX_LOG_STDOUT) ? out : err) += data[i].value.data.string;
+      }
+      auto task = [=, rank = proc ? proc->rank : 0] {
+        if (!out.empty()) server->events_.said(rank, Stream::kOut, out);
+        if (!err.empty()) server->events_.said(rank, Stream::kErr, err);
+        if (reply) reply(PMIX_SUCCESS, context);
+      };
+      server->post_(std::move(task));
+      return PMIX_SUCCESS;
+    });
+    if (status != PMIX_SUCCESS && reply) reply(status, context);
+  };
+}
+
+}  // namespace stillpoint::supervisor

@@ -1,0 +1,348 @@
+#include "launcher/supervisor/supervisor.h"
+
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <filesystem>
+#include <utility>
+
+#include "common/log.h"
+#include "common/wire/versions.h"
+
+namespace stillpoint::supervisor {
+
+using ErrorCode = boost::system::error_code;
+using std::chrono::seconds;
+
+namespace {
+
+constexpr size_t kOutputQueue = 256 << 10;  // bytes given to the link at a time
+constexpr auto kExecTime = seconds(60);     // to load a program's file, from whatever file server
+
+std::string program_of(pid_t pid, const std::string& otherwise) {
+  std::error_code error;
+  const auto exe = std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/exe", error);
+  return error ? std::filesystem::path(otherwise).filename().string() : exe.filename().string();
+}
+
+}  // namespace
+
+Supervisor::Supervisor(Fd listening, Fd child_signals, std::string session_directory,
+                       std::chrono::milliseconds tick)
+    : link_(loop_, std::move(listening),
+            {.hello = [this] { return hello(); },
+             .opened = [this](const link::Hello& agent) { return opened(agent); },
+             .received = [this](const link::ToSupervisor& m) { return received(m); },
+             .drained = [this] { pump_output(); },
+             .closed = [this] { end_told_ = false; }}),
+      child_signals_(loop_, child_signals.release()),
+      ticker_(loop_),
+      settle_timer_(loop_),
+      session_directory_(std::move(session_directory)),
+      tick_length_(tick) {}
+
+void Supervisor::run() {
+  link_.accept();
+  await_children();
+  await_tick();
+  loop_.run();
+}
+
+// ---- the link
+
+link::Hello Supervisor::hello() const {
+  link::Hello hello;
+  hello.set_version(wire::kLinkVersion);
+  hello.set_stillpoint(STILLPOINT_VERSION);
+  hello.set_started(job_.began());
+  hello.set_stdin_taken(input_.received());
+  hello.set_stdin_closed(input_.closed());
+  return hello;
+}
+
+Result<> Supervisor::opened(const link::Hello& agent) {
+  if (auto r = output_.resume(agent.output_taken()); !r) return r;
+  orphan_ticks_ = 0;
+  tell_input_taken();
+  pump_output();
+  return {};
+}
+
+Result<> Supervisor::received(const link::ToSupervisor& m) {
+  switch (m.body_case()) {
+    case link::ToSupervisor::kStart:
+      return start(m.start());
+    case link::ToSupervisor::kStdin:
+      return take_input(m.stdin());
+    case link::ToSupervisor::kOutputTaken: {
+      auto r = output_.acknowledge(m.output_taken().next());
+      for (auto& pipe : output_pipes_) pipe->resume();
+      return r;
+    }
+    case link::ToSupervisor::kSignal:
+      return take_signal(m.signal().number());
+    case link::ToSupervisor::kKill:
+      job_.end({m.kill().status(), m.kill().reason()});
+      return {};
+    case link::ToSupervisor::kPark:
+      park();
+      return {};
+    case link::ToSupervisor::kBye:
+      loop_.stop();
+      return {};
+    case link::ToSupervisor::kState:
+      send_state();
+      return {};
+    default:
+      return fail(ErrorKind::kProtocol, "a message of unknown kind");
+  }
+}
+
+Result<> Supervisor::take_input(const link::Stdin& input) {
+  if (auto r = input_.offer(input.offset(), input.data(), input.end()); !r) return r;
+  if (input_pipe_) input_pipe_->push();
+  tell_input_taken();
+  return {};
+}
+
+Result<> Supervisor::take_signal(int number) {
+  if (number < 1 || number > SIGRTMAX)
+    return fail(ErrorKind::kProtocol, "there is no signal " + std::to_string(number));
+  job_.signal(number);
+  return {};
+}
+
+void Supervisor::park() {
+  link::FromSupervisor message;
+  message.mutable_parked()->set_parked(true);
+  link_.send(message);
+  link_.close_when_sent();
+}
+
+void Supervisor::send_state() {
+  link::FromSupervisor message;
+  auto* state = message.mutable_state();
+  for (uint32_t rank = 0; rank < job_.ranks().size(); rank++) {
+    const Job::Rank& r = job_.ranks()[rank];
+    if (!r.running) continue;
+    auto* one = state->add_ranks();
+    one->set_rank(rank);
+    one->set_pid(r.pid);
+    one->set_program(program_of(r.pid, argv_.front()));
+    one->set_mpi(r.connected);
+    one->set_finalized(r.finalized);
+  }
+  link_.send(message);
+}
+
+void Supervisor::tell_input_taken() {
+  link::FromSupervisor message;
+  message.mutable_stdin_taken()->set_offset(input_.passed_on());
+  message.mutable_stdin_taken()->set_closed(input_.closed());
+  link_.send(message);
+}
+
+void Supervisor::pump_output() {
+  while (link_.open() && link_.queued() < kOutputQueue) {
+    const OutputRecord* record = output_.next();
+    if (!record) break;
+    link::FromSupervisor message;
+    auto* out = message.mutable_output();
+    out->set_number(record->number);
+    out->set_rank(record->rank);
+    out->set_stream(record->stream == Stream::kOut ? link::STDOUT : link::STDERR);
+    out->set_data(record->data);
+    output_.sent();
+    link_.send(message);
+  }
+  tell_end_when_drained();
+}
+
+// Ended is the last thing an agent hears of the job: behind all output, on every link anew.
+void Supervisor::tell_end_when_drained() {
+  const bool drained = std::ranges::all_of(output_pipes_, [](auto& p) { return p->at_end(); });
+  if (!job_ended_ || !drained || end_told_ || !link_.open() || output_.next()) return;
+  link::FromSupervisor message;
+  message.mutable_ended()->set_status(job_.ending().status);
+  message.mutable_ended()->set_reason(job_.ending().reason);
+  end_told_ = true;
+  link_.send(message);
+}
+
+// ---- starting the ranks
+
+Result<> Supervisor::start(const link::Start& request) {
+  if (job_.began()) return fail(ErrorKind::kProtocol, "a second Start");
+  job_.begin(request.ranks() <= kMostRanks ? request.ranks() : 0);
+  auto started = check_start(request);
+  if (started) started = start_ranks(request);
+  link::FromSupervisor message;
+  if (started) {
+    for (const Job::Rank& rank : job_.ranks()) message.mutable_started()->add_pids(rank.pid);
+    link_.send(message);
+    return {};
+  }
+  message.mutable_start_failed()->set_reason(started.error().line());
+  message.mutable_start_failed()->set_status(started.error().exit_status());
+  link_.send(message);
+  job_.end({started.error().exit_status(), started.error().line()});
+  return {};
+}
+
+Result<> Supervisor::check_start(const link::Start& request) const {
+  const auto refuse = [](const std::string& what) {
+    return fail(ErrorKind::kUsage, "the job cannot be started: " + what);
+  };
+  if (request.ranks() < 1 || request.ranks() > kMostRanks)
+    return refuse(std::to_string(request.ranks()) + " ranks, 1 to " + std::to_string(kMostRanks) +
+                  " are possible on a node");
+  if (request.argv().empty() || request.argv(0).empty()) return refuse("no program is named");
+  if (!request.directory().starts_with('/')) return refuse("its directory is no absolute path");
+  if (request.job().empty() || request.job().size() > PMIX_MAX_NSLEN)
+    return refuse("its name has " + std::to_string(request.job().size()) + " characters");
+  if (request.hostname().empty()) return refuse("the node has no name");
+  return {};
+}
+
+Result<> Supervisor::start_ranks(const link::Start& request) {
+  argv_.assign(request.argv().begin(), request.argv().end());
+  Launch launch{.argv = argv_,
+                .env = {request.env().begin(), request.env().end()},
+                .directory = request.directory(),
+                .ranks = request.ranks(),
+                .oversubscribed = request.processors() && request.ranks() > request.processors()};
+  auto pmix = PmixServer::start(
+      {request.job(), request.hostname(), session_directory_, launch},
+      [this](PmixServer::Task task) { asio::post(loop_, std::move(task)); },
+      {.connected = [this](uint32_t rank) { job_.connected(rank); },
+       .finalized = [this](uint32_t rank) { job_.finalized(rank); },
+       .aborted = [this](uint32_t rank, int code) { job_.aborted(rank, code); },
+       .said =
+           [this](uint32_t rank, Stream stream, std::string text) {
+             output_.append(rank, stream, std::move(text));
+             output_changed();
+           }});
+  if (!pmix) return fail(pmix.error());
+  pmix_ = std::move(*pmix);
+  for (uint32_t rank = 0; rank < launch.ranks; rank++)
+    if (auto r = start_one(launch, request, rank); !r) return r;
+  return {};
+}
+
+Result<> Supervisor::start_one(const Launch& launch, const link::Start& request, uint32_t rank) {
+  auto pmix_env = pmix_->register_rank(rank);
+  if (!pmix_env) return fail(pmix_env.error());
+  RankSpec spec{.argv = launch.argv,
+                .env = rank_environment(launch, rank, *pmix_env),
+                .directory = launch.directory,
+                .wants_input = rank == 0,
+                .umask = std::nullopt};
+  if (request.has_umask()) spec.umask = static_cast<mode_t>(request.umask() & 0777);
+  auto process = start_rank(spec, Deadline::in(kExecTime));
+  if (!process) return fail(process.error());
+  job_.rank_started(rank, process->pid);
+  adopt_streams(rank, std::move(*process));
+  return {};
+}
+
+void Supervisor::adopt_streams(uint32_t rank, RankProcess process) {
+  const auto add = [&](Fd fd, Stream stream) {
+    output_pipes_.push_back(std::make_unique<OutputPipe>(loop_, std::move(fd), output_, rank, stream,
+                                                         [this] { output_changed(); }));
+    output_pipes_.back()->resume();
+  };
+  add(std::move(process.out), Stream::kOut);
+  add(std::move(process.err), Stream::kErr);
+  if (!process.in) return;
+  input_pipe_ = std::make_unique<InputPipe>(loop_, std::move(process.in), input_,
+                                            [this] { tell_input_taken(); });
+  input_pipe_->push();
+}
+
+void Supervisor::output_changed() { pump_output(); }
+
+// ---- Job::Actions
+
+void Supervisor::signal_rank(uint32_t, pid_t pid, int number) { ::kill(-pid, number); }
+
+void Supervisor::kill_rest() {
+  if (::getpid() == 1) {
+    ::kill(-1, SIGKILL);  // everything in the container but us
+    return;
+  }
+  for (const Job::Rank& rank : job_.ranks())
+    if (rank.pid) ::kill(-rank.pid, SIGKILL);
+}
+
+void Supervisor::settle() {
+  settle_timer_.expires_after(kSettleTime);
+  settle_timer_.async_wait([this](const ErrorCode& error) {
+    if (error) return;
+    job_.settled();
+    pmix_->release_aborted();
+  });
+}
+
+void Supervisor::ended() {
+  job_ended_ = true;
+  if (input_pipe_) input_pipe_->close();
+  tell_end_when_drained();
+}
+
+// ---- time and children
+
+void Supervisor::await_children() {
+  child_signals_.async_wait(asio::posix::stream_descriptor::wait_read, [this](const ErrorCode& e) {
+    if (e) return;
+    signalfd_siginfo news[16];
+    while (::read(child_signals_.native_handle(), news, sizeof news) > 0) {
+    }
+    reap();
+    await_children();
+  });
+}
+
+void Supervisor::reap() {
+  std::vector<Reaped> ended;
+  bool children_left = false;
+  while (auto one = reap_any(children_left)) ended.push_back(*one);
+  // Behind what PMIx's thread has posted before they ended: that they have finalized, or aborted.
+  asio::post(loop_, [this, ended = std::move(ended), children_left] {
+    job_.exited(ended, children_left);
+    if (input_pipe_ && !job_.ranks().front().running) input_pipe_->close();
+  });
+}
+
+void Supervisor::await_tick() {
+  ticker_.expires_after(tick_length_);
+  ticker_.async_wait([this](const ErrorCode& error) {
+    if (error) return;
+    tick();
+    await_tick();
+  });
+}
+
+void Supervisor::tick() {
+  link_.tick();
+  job_.tick();
+  reap();
+  if (job_ended_ && !output_.full() && ++drain_ticks_ == kDrainTicks) {
+    for (auto& pipe : output_pipes_) pipe->close();
+    tell_end_when_drained();
+  }
+  if (link_.open()) {
+    orphan_ticks_ = 0;
+    return;
+  }
+  orphan_ticks_++;
+  if (orphan_ticks_ == kOrphanTicks)
+    job_.end({static_cast<int>(ErrorKind::kTimeout),
+              "no agent has called for " + std::to_string(kOrphanTicks) + " s"});
+  if (orphan_ticks_ >= kOrphanTicks && (!job_.began() || orphan_ticks_ >= kOrphanTicks + kFarewellTicks))
+    loop_.stop();
+}
+
+}  // namespace stillpoint::supervisor
