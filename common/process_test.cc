@@ -38,6 +38,23 @@ TEST(Child, DestructorLeavesNothing) {
   EXPECT_EQ(::kill(pid, 0), -1);
 }
 
+TEST(ReapAny, TellsEndsFromRunningFromNothing) {
+  bool left = true;
+  EXPECT_FALSE(reap_any(left));
+  EXPECT_FALSE(left);
+  auto stays = fork_child([] { return ::pause(); });
+  EXPECT_FALSE(reap_any(left));
+  EXPECT_TRUE(left);
+  const pid_t pid = stays->pid();
+  stays->send(SIGKILL);
+  std::optional<Reaped> reaped;
+  for (const auto deadline = Deadline::in(10s); !reaped && !deadline.passed();) reaped = reap_any(left);
+  ASSERT_TRUE(reaped);
+  EXPECT_EQ(reaped->pid, pid);
+  EXPECT_EQ(reaped->exit.signal, SIGKILL);
+  stays->release();
+}
+
 TEST(RunProgram, OutputAndStatus) {
   auto out = run_program({"sh", "-c", "echo hello; echo err >&2; exit 3"}, Deadline::in(10s));
   ASSERT_TRUE(out);

@@ -104,7 +104,10 @@ Result<> Directory::link(const std::string& name, const std::string& target) con
   if (auto r = remove(draft); !r) return r;
   if (::symlinkat(target.c_str(), fd_.get(), draft.c_str()) != 0)
     return fail_errno("making " + paths::join(path_, draft));
-  if (auto r = rename(draft, name); !r) return r;
+  if (auto r = rename(draft, name); !r) {
+    ::unlinkat(fd_.get(), draft.c_str(), 0);
+    return r;
+  }
   return sync();
 }
 

@@ -1,6 +1,8 @@
 #include "criu-glue/statefile/hdf5.h"
 
 #include <charconv>
+#include <cstdlib>
+#include <optional>
 
 namespace stillpoint::statefile {
 
@@ -23,6 +25,23 @@ int errno_in(std::string_view text) {
   return number;
 }
 
+// Takes a variable out of the environment for a moment.
+class Hidden {
+ public:
+  explicit Hidden(const char* name) : name_(name) {
+    if (const char* value = std::getenv(name)) value_ = value;
+    if (value_) ::unsetenv(name);
+  }
+  Hidden(const Hidden&) = delete;
+  ~Hidden() {
+    if (value_) ::setenv(name_, value_->c_str(), 1);
+  }
+
+ private:
+  const char* name_;
+  std::optional<std::string> value_;
+};
+
 bool of_file_system(ErrorKind kind) {
   return kind == ErrorKind::kNotFound || kind == ErrorKind::kNoSpace || kind == ErrorKind::kIo ||
          kind == ErrorKind::kPermission;
@@ -39,6 +58,8 @@ Result<> put(hid_t object, const char* name, const Id& type, hid_t memory_type, 
 }  // namespace
 
 void prepare_hdf5() {
+  // Users set these for their own programs; HDF5 reads them when it starts, for all files.
+  const Hidden connector("HDF5_VOL_CONNECTOR"), driver("HDF5_DRIVER");
   H5open();
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   H5PLset_loading_state(0);
@@ -57,6 +78,7 @@ Error hdf5_error(ErrorKind kind, std::string_view what) {
 
 Id file_access() {
   Id access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  H5Pset_fapl_sec2(access.get());
   H5AC_cache_config_t cache{};
   cache.version = H5AC__CURR_CACHE_CONFIG_VERSION;
   if (H5Pget_mdc_config(access.get(), &cache) >= 0) {

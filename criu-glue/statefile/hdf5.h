@@ -42,7 +42,8 @@ class Id {
   Close close_ = nullptr;
 };
 
-// To be called before anything else of HDF5, by each thread: no messages on stderr, no plugins loaded.
+// To be called before anything else of HDF5, by each thread: no messages on stderr, no plugins loaded, no
+// drivers from the environment.
 void prepare_hdf5();
 
 // What HDF5 says was wrong, innermost first, as "<what>: <reason>"; errno decides the kind where HDF5

@@ -22,26 +22,29 @@ struct ImageFile {
 };
 
 struct PackOptions {
-  int level = 1;         // zstd
-  unsigned threads = 0;  // 0: as many as processors
+  int level = 1;         // zstd: 1 to 19
+  unsigned threads = 0;  // 0: as many as processors; in any case no more than fit into the memory
 };
 
 // Writes `path` (O_EXCL), fsyncs and closes it.  Fills images, statefile_size and statefile_digest of the
 // record; the rest of the record is written into the file for people (attributes, /ranks, /files, /mounts).
-// `about` supplies job, step, epoch, versions for the attributes.  The file is removed again on failure.
+// `about` supplies job, step, epoch, versions for the attributes.  On failure the file is removed again and the
+// record is as it was.
 Result<> pack(const std::string& path, const Manifest& about, ContainerRecord& record,
               const std::vector<ImageFile>& images, const PackOptions& options, const OnBytes& on_bytes);
 
-// Reads the file back and checks every byte: the whole-file digest, then every chunk of every image.
-// kDamaged names the file, the image and the chunk.
+// Reads the file back and checks every byte: size and digest of the whole file, before HDF5 looks at it, then
+// every chunk of every image (a chunk can be wrong in a file that is as it was written).  kDamaged names the file,
+// or the file, the image and the chunk.  on_bytes counts image bytes.
 Result<> verify(const std::string& path, const ContainerRecord& record, const OnBytes& on_bytes);
 
 // Writes every image to the descriptor of the same index in `into` (files the agent has made, in the order of
-// record.images).  The statefile is untrusted here: the caller checks the result with check_images.
+// record.images; what is in them is lost).  Checks all that verify checks as it goes, so no verify is needed
+// before.  It may run as a user who could change the file or this process: root checks with check_images.
 Result<> unpack(const std::string& path, const ContainerRecord& record, const std::vector<int>& into,
                 const OnBytes& on_bytes);
 
-// Run by root after an unpack: the images are, byte for byte, those of the (signed) record.
+// Run by root after an unpack: the images are, byte for byte, those of the (signed) record.  Calls no HDF5.
 Result<> check_images(const ContainerRecord& record, const std::vector<int>& images);
 
 }  // namespace stillpoint::statefile

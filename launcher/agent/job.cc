@@ -56,7 +56,9 @@ Job::Job(asio::io_context& io, statefile::Manifest about, Identity user, Checkpo
                 auto m = message();
                 m.mutable_output_taken()->set_next(next);
                 session_.send(m);
-              }),
+              },
+              // As mpirun and a shell's pipeline do it: `stillpoint run yes | head` ends.
+              [this] { kill("nobody reads its standard output any more", 128 + SIGPIPE); }),
       input_(io.get_executor(),
              [this](const link::Stdin& in) {
                auto m = message();
@@ -184,9 +186,7 @@ void Job::on_message(const link::FromSupervisor& m) {
       if (rank.rank() < rank_pids_.size()) rank_pids_[rank.rank()] = rank.pid();
     rank_news_.set();
   } else if (m.has_start_failed()) {
-    start_error_.emplace(m.start_failed().status() == 126 ? ErrorKind::kNotExecutable
-                                                          : ErrorKind::kNoSuchProgram,
-                         m.start_failed().reason());
+    start_error_.emplace(static_cast<ErrorKind>(m.start_failed().status()), m.start_failed().reason());
     end(m.start_failed().status(), {});
   } else if (m.has_parked()) {
     session_.close();

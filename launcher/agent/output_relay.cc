@@ -18,10 +18,12 @@ constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);
 }
 
 OutputRelay::OutputRelay(const asio::any_io_executor& executor, bool tag,
-                         std::function<void(uint64_t)> acknowledge)
+                         std::function<void(uint64_t)> acknowledge,
+                         std::function<void()> reader_gone)
     : executor_(executor),
       tag_(tag),
       acknowledge_(std::move(acknowledge)),
+      reader_gone_(std::move(reader_gone)),
       out_(make_sink(executor, STDOUT_FILENO)),
       err_(make_sink(executor, STDERR_FILENO)),
       idle_(executor) {
@@ -94,6 +96,7 @@ Task<> OutputRelay::write(Sink& sink, std::string_view text) {
       text.remove_prefix(static_cast<size_t>(n));
     } else if (errno != EINTR && !(errno == EAGAIN && sink.poll)) {
       sink.closed = true;
+      if (errno == EPIPE && &sink == &out_) reader_gone_();
     }
   }
 }

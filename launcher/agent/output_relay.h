@@ -21,9 +21,10 @@ struct WrittenBytes {
 
 class OutputRelay {
  public:
-  // `acknowledge(next)`: every record below next is written out.
+  // `acknowledge(next)`: every record below next is written out.  `reader_gone`: once, when nobody reads our
+  // standard output any more (a pipe that was closed).
   OutputRelay(const asio::any_io_executor& executor, bool tag,
-              std::function<void(uint64_t)> acknowledge);
+              std::function<void(uint64_t)> acknowledge, std::function<void()> reader_gone);
 
   void take(const link::Output& record);      // one that was taken before is dropped
   uint64_t taken() const { return taken_; }   // next record expected: what a new link starts with
@@ -35,7 +36,7 @@ class OutputRelay {
   // or terminal is awaited and then given at most PIPE_BUF bytes, which do not block.
   struct Sink {
     int fd;
-    bool closed = false;  // the reader has gone: what follows is dropped, the job goes on
+    bool closed = false;  // the reader has gone: what follows is dropped
     std::optional<asio::posix::stream_descriptor> poll;
     bool at_line_start = true;
     uint64_t bytes = 0;
@@ -53,6 +54,7 @@ class OutputRelay {
   asio::any_io_executor executor_;
   bool tag_;
   std::function<void(uint64_t)> acknowledge_;
+  std::function<void()> reader_gone_;
   Sink out_, err_;
   std::deque<Pending> pending_;
   uint64_t taken_ = 0;

@@ -19,8 +19,8 @@ Result<> Collectives::arrived(const std::string& key, Node from, std::string dat
   if (from == self_) return fail(ErrorKind::kProtocol, "a contribution of our own from outside");
   const size_t cost = key.size() + data.size();
   if (early_bytes_ + cost > most_early_bytes_)
-    return fail(ErrorKind::kProtocol, "node " + std::to_string(from) +
-                                          " is too far ahead in its collective operations");
+    return fail(ErrorKind::kProtocol,
+                "node " + std::to_string(from) + " is too far ahead in its collective operations");
   early_bytes_ += cost;
   operations_[key].parts[from].push_back(std::move(data));
   complete(key);

@@ -1,8 +1,9 @@
-// Collective operations among the nodes of a job: each node gives one contribution under a key, and once all nodes of
-// the operation have given theirs, the caller gets all of them.
+// Collective operations among the nodes of a job: each node gives one contribution under a key, and
+// once all nodes of the operation have given theirs, the caller gets all of them.
 //
-// No I/O: contributions of other nodes come in through arrived(), and what they must be sent is the caller's business.
-// A key may be used again and again; a fast node may be ahead of us, so its contributions queue.  Used by one thread.
+// No I/O: contributions of other nodes come in through arrived(), and what they must be sent is the
+// caller's business. A key may be used again and again; a fast node may be ahead of us, so its
+// contributions queue.  Used by one thread.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ namespace stillpoint::supervisor {
 class Collectives {
  public:
   using Node = uint32_t;
-  using Parts = std::vector<std::string>;        // one per node, in the order of the nodes
+  using Parts = std::vector<std::string>;         // one per node, in the order of the nodes
   using Done = std::function<void(Parts parts)>;  // may start the next operation
 
   // Bytes that other nodes may be ahead of us with, all operations together.

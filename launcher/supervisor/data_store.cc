@@ -6,7 +6,9 @@
 namespace stillpoint::supervisor {
 
 namespace {
-size_t cost(const Published& item) { return 2 * item.key.size() + item.value.size() + 128; }
+size_t cost(const Published& item) {
+  return 2 * item.key.size() + item.value.size() + 128;
+}
 }  // namespace
 
 Result<> DataStore::publish(Published item) {

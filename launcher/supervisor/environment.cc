@@ -7,17 +7,44 @@ namespace stillpoint::supervisor {
 
 namespace {
 
-std::string_view name_of(std::string_view entry) { return entry.substr(0, entry.find('=')); }
+std::string_view name_of(std::string_view entry) {
+  return entry.substr(0, entry.find('='));
+}
 
 // '*' stands for any ending.
-constexpr std::array kOuter = {
-    "PMIX_*", "PMI_*", "PRTE_*", "PRRTE_*", "HYDRA_*", "HYDI_*", "MPIEXEC_*", "MPI_LOCAL*",
-    "OMPI_COMM_WORLD_*", "OMPI_WORLD_*", "OMPI_UNIVERSE_SIZE", "OMPI_NUM_APP_CTX",
-    "OMPI_APP_CTX_NUM_PROCS", "OMPI_FIRST_RANKS", "OMPI_FILE_LOCATION", "OMPI_COMMAND", "OMPI_ARGV",
-    "OMPI_MCA_num_procs", "OMPI_MCA_initial_wdir", "OMPI_MCA_ess*", "OMPI_MCA_orte_*",
-    "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS", "SLURM_TASK_PID",
-    "SLURM_STEP*", "SLURM_PMI*", "SLURM_MPI_TYPE", "SLURM_SRUN_COMM_*", "SLURM_LAUNCH_NODE_IPADDR",
-    "SLURM_CPU_BIND*", "SLURM_DISTRIBUTION"};
+constexpr std::array kOuter = {"PMIX_*",
+                               "PMI_*",
+                               "PRTE_*",
+                               "PRRTE_*",
+                               "HYDRA_*",
+                               "HYDI_*",
+                               "MPIEXEC_*",
+                               "MPI_LOCAL*",
+                               "OMPI_COMM_WORLD_*",
+                               "OMPI_WORLD_*",
+                               "OMPI_UNIVERSE_SIZE",
+                               "OMPI_NUM_APP_CTX",
+                               "OMPI_APP_CTX_NUM_PROCS",
+                               "OMPI_FIRST_RANKS",
+                               "OMPI_FILE_LOCATION",
+                               "OMPI_COMMAND",
+                               "OMPI_ARGV",
+                               "OMPI_MCA_num_procs",
+                               "OMPI_MCA_initial_wdir",
+                               "OMPI_MCA_ess*",
+                               "OMPI_MCA_orte_*",
+                               "SLURM_PROCID",
+                               "SLURM_LOCALID",
+                               "SLURM_NODEID",
+                               "SLURM_GTIDS",
+                               "SLURM_TASK_PID",
+                               "SLURM_STEP*",
+                               "SLURM_PMI*",
+                               "SLURM_MPI_TYPE",
+                               "SLURM_SRUN_COMM_*",
+                               "SLURM_LAUNCH_NODE_IPADDR",
+                               "SLURM_CPU_BIND*",
+                               "SLURM_DISTRIBUTION"};
 constexpr std::array kUsers = {"PMIX_MCA_*", "PRTE_MCA_*"};  // all the same
 
 bool matches(std::string_view name, std::string_view pattern) {
@@ -69,9 +96,9 @@ Environment without_outer_launcher(const Environment& env) {
 Environment rank_environment(const Launch& launch, uint32_t rank, const Environment& pmix) {
   Environment env = without_outer_launcher(launch.env);
   const std::string size = std::to_string(launch.ranks), mine = std::to_string(rank);
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE",
-                           "OMPI_UNIVERSE_SIZE", "OMPI_WORLD_SIZE", "OMPI_WORLD_LOCAL_SIZE",
-                           "OMPI_APP_CTX_NUM_PROCS", "OMPI_MCA_num_procs"})
+  for (const char* name :
+       {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_UNIVERSE_SIZE",
+        "OMPI_WORLD_SIZE", "OMPI_WORLD_LOCAL_SIZE", "OMPI_APP_CTX_NUM_PROCS", "OMPI_MCA_num_procs"})
     set(env, name, size);
   for (const char* name :
        {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_NODE_RANK"})

@@ -19,7 +19,9 @@ Result<> InputBuffer::offer(uint64_t offset, std::string_view data, bool end) {
   return {};
 }
 
-void InputBuffer::passed(size_t bytes) { buffer_.erase(0, bytes); }
+void InputBuffer::passed(size_t bytes) {
+  buffer_.erase(0, bytes);
+}
 
 void InputBuffer::close() {
   broken_ = true;

@@ -1,8 +1,8 @@
 // Standard input on its way from the agent to rank 0.
 //
-// Offsets count the bytes of the whole input, so that after a lost link the agent goes on where we are: what
-// comes twice is dropped, a gap is an error.  Bounded: the agent keeps to the window (wire::kStdinWindow) beyond
-// passed_on(); twice that is refused.  No I/O.  Used by one thread.
+// Offsets count the bytes of the whole input, so that after a lost link the agent goes on where we
+// are: what comes twice is dropped, a gap is an error.  Bounded: the agent keeps to the window
+// (wire::kStdinWindow) beyond passed_on(); twice that is refused.  No I/O.  Used by one thread.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ class InputBuffer {
   void close();                                         // rank 0 does not read: discard
 
   bool finished() const { return (ended_ && buffer_.empty()) || broken_; }  // close the pipe
-  bool closed() const { return ended_ || broken_; }      // the agent need not send any more
+  bool closed() const { return ended_ || broken_; }  // the agent need not send any more
   uint64_t received() const { return received_; }
   uint64_t passed_on() const { return received_ - buffer_.size(); }
 

@@ -9,10 +9,14 @@ namespace stillpoint::supervisor {
 
 namespace {
 
-std::string name(uint32_t rank) { return "rank " + std::to_string(rank); }
+std::string name(uint32_t rank) {
+  return "rank " + std::to_string(rank);
+}
 
 // An exit status has eight bits; a failure must not look like success.
-int failure_status(int code) { return (code & 0xff) ? code & 0xff : 1; }
+int failure_status(int code) {
+  return (code & 0xff) ? code & 0xff : 1;
+}
 
 }  // namespace
 
@@ -29,7 +33,8 @@ void Job::rank_started(uint32_t rank, pid_t pid) {
 }
 
 void Job::exited(const std::vector<Reaped>& reaped, bool children_left) {
-  // The order of waitpid() is not that of the deaths: of several, one by a signal is the likelier cause.
+  // The order of waitpid() is not that of the deaths: of several, one by a signal is the likelier
+  // cause.
   for (const bool by_signal : {true, false})
     for (const Reaped& one : reaped)
       if ((one.exit.signal != 0) == by_signal)
@@ -54,7 +59,8 @@ void Job::rank_exited(uint32_t rank, const Exit& exit) {
     check_strangers();
 }
 
-// If some ranks call MPI_Init and others end without it, the first would wait for the others for ever.
+// If some ranks call MPI_Init and others end without it, the first would wait for the others for
+// ever.
 void Job::check_strangers() {
   if (phase_ != Phase::kRunning) return;
   const auto mpi = std::ranges::find_if(ranks_, [](const Rank& r) { return r.connected; });
@@ -83,8 +89,8 @@ void Job::aborted(uint32_t rank, int code) {
   r->aborted = true;
   if (phase_ != Phase::kRunning) return;
   phase_ = Phase::kSettling;
-  cause_ = Ending{failure_status(code),
-                  name(rank) + " called MPI_Abort(" + std::to_string(code) + ")"};
+  cause_ =
+      Ending{failure_status(code), name(rank) + " called MPI_Abort(" + std::to_string(code) + ")"};
   actions_.settle();
 }
 
@@ -115,7 +121,9 @@ void Job::start_ending() {
   signal_running(SIGCONT);  // a stopped process would not hear it
 }
 
-void Job::signal(int number) { signal_running(number); }
+void Job::signal(int number) {
+  signal_running(number);
+}
 
 void Job::signal_running(int number) {
   for (uint32_t rank = 0; rank < ranks_.size(); rank++)
@@ -129,8 +137,8 @@ bool Job::any_running() const {
 void Job::advance(bool children_left) {
   if (phase_ == Phase::kIdle || phase_ == Phase::kEnded) return;
   if (phase_ != Phase::kClearing) {
-    const bool all_started =
-        phase_ == Phase::kEnding || std::ranges::all_of(ranks_, [](const Rank& r) { return r.pid; });
+    const bool all_started = phase_ == Phase::kEnding ||
+                             std::ranges::all_of(ranks_, [](const Rank& r) { return r.pid; });
     if (any_running() || !all_started) return;
     phase_ = Phase::kClearing;
     ticks_left_ = kLingerTicks;

@@ -3,14 +3,17 @@
 //   idle -> running -> (settling ->) ending -> clearing -> ended
 //
 //   running    until every rank has ended well, or one has not.
-//   settling   a rank called MPI_Abort.  That may be its answer to the death of another rank, which the kernel reports
+//   settling   a rank called MPI_Abort.  That may be its answer to the death of another rank, which
+//   the kernel reports
 //              a moment later; so the cause is decided after a short while.
 //   ending     the ranks get SIGTERM, after the grace time SIGKILL.
-//   clearing   no rank is left.  Processes that they started get a moment to end by themselves (a `tee` that still
+//   clearing   no rank is left.  Processes that they started get a moment to end by themselves (a
+//   `tee` that still
 //              writes), then SIGKILL.
 //
-// Time is counted in ticks of a second that the caller gives, not read from a clock: a job that is frozen for a dump must
-// not wake up to timeouts.  No I/O: it acts through Actions.  Used by one thread.
+// Time is counted in ticks of a second that the caller gives, not read from a clock: a job that is
+// frozen for a dump must not wake up to timeouts.  No I/O: it acts through Actions.  Used by one
+// thread.
 #pragma once
 
 #include <sys/types.h>
@@ -31,17 +34,19 @@ struct Ending {
 
 class Job {
  public:
-  static constexpr int kGraceTicks = 3;    // from SIGTERM to SIGKILL: more than 2 s, less than 3
-  static constexpr int kLingerTicks = 3;   // for processes that outlive the ranks of a job that went well
-  static constexpr int kGiveUpTicks = 30;  // after SIGKILL: a process stuck in the kernel is not waited for
+  static constexpr int kGraceTicks = 3;  // from SIGTERM to SIGKILL: more than 2 s, less than 3
+  static constexpr int kLingerTicks =
+      3;  // for processes that outlive the ranks of a job that went well
+  static constexpr int kGiveUpTicks =
+      30;  // after SIGKILL: a process stuck in the kernel is not waited for
 
   class Actions {
    public:
     virtual ~Actions() = default;
     virtual void signal_rank(uint32_t rank, pid_t pid, int number) = 0;  // its process group
-    virtual void kill_rest() = 0;   // SIGKILL to every other process of the container
-    virtual void settle() = 0;      // call settled() in a moment (kSettleTime)
-    virtual void ended() = 0;       // once
+    virtual void kill_rest() = 0;  // SIGKILL to every other process of the container
+    virtual void settle() = 0;     // call settled() in a moment (kSettleTime)
+    virtual void ended() = 0;      // once
   };
 
   struct Rank {
@@ -58,17 +63,19 @@ class Job {
   void begin(uint32_t ranks);
   void rank_started(uint32_t rank, pid_t pid);
 
-  // What happened to the ranks.  Unknown ranks and pids (strangers that pid 1 inherits) are ignored.
+  // What happened to the ranks.  Unknown ranks and pids (strangers that pid 1 inherits) are
+  // ignored.
   void exited(const std::vector<Reaped>& reaped, bool children_left);
   void connected(uint32_t rank);
   void finalized(uint32_t rank);
   void aborted(uint32_t rank, int code);
   void settled();
 
-  void signal(int number);           // passed to all running ranks
-  void end(Ending ending);           // ends the job; the first cause stands
+  void signal(int number);  // passed to all running ranks
+  void end(Ending ending);  // ends the job; the first cause stands
   void tick();
 
+  bool settling() const { return phase_ == Phase::kSettling; }
   bool began() const { return phase_ != Phase::kIdle; }
   bool has_ended() const { return phase_ == Phase::kEnded; }
   const std::vector<Rank>& ranks() const { return ranks_; }

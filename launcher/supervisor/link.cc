@@ -18,7 +18,8 @@ namespace {
 using Socket = asio::local::stream_protocol::socket;
 using ErrorCode = boost::system::error_code;
 
-// The kernel's word on who called.  An agent outside of our pid namespace has pid 0 here; its user is what counts.
+// The kernel's word on who called.  An agent outside of our pid namespace has pid 0 here; its user
+// is what counts.
 bool may_call(Socket& socket) {
   ucred peer{};
   socklen_t size = sizeof peer;
@@ -29,7 +30,8 @@ bool may_call(Socket& socket) {
 
 }  // namespace
 
-// One agent's connection.  Kept alive by the operations under way, which do nothing more once it is closed.
+// One agent's connection.  Kept alive by the operations under way, which do nothing more once it is
+// closed.
 class Link::Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(Link& link, Socket socket) : link_(link), socket_(std::move(socket)) {}
@@ -55,7 +57,10 @@ class Link::Connection : public std::enable_shared_from_this<Connection> {
   }
 
   void tick() {
-    if (!greeted_ && ++ticks_ >= kHelloTicks) lose("no Hello came");
+    if (greeted_ && !closing_)
+      ticks_ = 0;
+    else if (++ticks_ >= kHelloTicks)
+      lose(closing_ ? "the agent does not read what it was sent last" : "no Hello came");
   }
 
   void close() {
@@ -73,18 +78,18 @@ class Link::Connection : public std::enable_shared_from_this<Connection> {
   void read() {
     if (reading_ || closing_ || queued() > kMostQueued) return;
     reading_ = true;
-    socket_.async_read_some(asio::buffer(buffer_), [this, self = shared_from_this()](
-                                                       const ErrorCode& error, size_t n) {
-      reading_ = false;
-      if (!socket_.is_open() || closing_) {
-        if (error) lose(error.message());
-        return;
-      }
-      if (error) return lose(error.message());
-      frames_.feed({buffer_.data(), n});
-      if (auto r = take_frames(); !r) return lose(r.error().line());
-      if (socket_.is_open()) read();
-    });
+    socket_.async_read_some(asio::buffer(buffer_),
+                            [this, self = shared_from_this()](const ErrorCode& error, size_t n) {
+                              reading_ = false;
+                              if (!socket_.is_open() || closing_) {
+                                if (error) lose(error.message());
+                                return;
+                              }
+                              if (error) return lose(error.message());
+                              frames_.feed({buffer_.data(), n});
+                              if (auto r = take_frames(); !r) return lose(r.error().line());
+                              if (socket_.is_open()) read();
+                            });
   }
 
   Result<> take_frames() {
@@ -174,7 +179,9 @@ void Link::lost(const std::string& why) {
   accept();
 }
 
-bool Link::open() const { return connection_ && connection_->greeted(); }
+bool Link::open() const {
+  return connection_ && connection_->greeted();
+}
 
 void Link::tick() {
   if (auto connection = connection_)
@@ -187,7 +194,9 @@ void Link::send(const link::FromSupervisor& message) {
   if (open()) connection_->send(message);
 }
 
-size_t Link::queued() const { return connection_ ? connection_->queued() : 0; }
+size_t Link::queued() const {
+  return connection_ ? connection_->queued() : 0;
+}
 
 void Link::close_when_sent() {
   if (auto connection = connection_) connection->close_when_sent();

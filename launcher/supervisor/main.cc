@@ -1,9 +1,10 @@
-// stillpoint-supervisor: pid 1 of a job's container.  Started by the agent with a listening Unix socket as descriptor
-// 3 and nothing else open but /dev/null.  supervisor.h says what it does.  "--tick-ms N" is for its test: the length of
-// what it counts as a second.
+// stillpoint-supervisor: pid 1 of a job's container.  Started by the agent with a listening Unix
+// socket as descriptor 3 and nothing else open but /dev/null.  supervisor.h says what it does.
+// "--tick-ms N" is for its test: the length of what it counts as a second.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -22,12 +23,12 @@ namespace {
 
 constexpr int kListening = 3;
 
-// For PMIx's files and Open MPI's.  /dev/shm is the container's own; the name is the user's all the same, so that a
-// supervisor that runs without a container (a test) is alone with its files, too.
+// For PMIx's files and Open MPI's.  /dev/shm is the container's own; the name is the user's all the
+// same, so that a supervisor that runs without a container (a test) is alone with its files, too.
 Result<std::string> make_session_directory() {
   std::string path = "/dev/shm/stillpoint-" + std::to_string(::geteuid());
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno(path);
-  struct stat s {};
+  struct stat s{};
   if (::lstat(path.c_str(), &s) != 0) return fail_errno(path);
   if (!S_ISDIR(s.st_mode) || s.st_uid != ::geteuid() || (s.st_mode & 0077) != 0)
     return fail(ErrorKind::kPermission, path + " is not a directory of our own with mode 0700");
@@ -76,6 +77,17 @@ Result<std::chrono::milliseconds> tick_length(int argc, char** argv) {
   return std::chrono::milliseconds(*number);
 }
 
+// Every rank takes three descriptors of ours, here and in PMIx.  The limit as it was: the ranks get
+// that.
+rlimit raise_descriptor_limit() {
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  rlimit most = before;
+  most.rlim_cur = most.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &most);
+  return before;
+}
+
 Result<> supervise(std::chrono::milliseconds tick) {
   if (auto r = fill_standard_descriptors(); !r) return r;
   if (auto r = check_listening(); !r) return r;
@@ -84,8 +96,10 @@ Result<> supervise(std::chrono::milliseconds tick) {
   if (!signals) return fail(signals.error());
   auto session = make_session_directory();
   if (!session) return fail(session.error());
-  // Never destroyed: PMIx's threads may be at work until the very end, and our end ends all there is.
-  auto* supervisor = new Supervisor(Fd(kListening), std::move(*signals), *session, tick);
+  // Never destroyed: PMIx's threads may be at work until the very end, and our end ends all there
+  // is.
+  auto* supervisor =
+      new Supervisor(Fd(kListening), std::move(*signals), *session, raise_descriptor_limit(), tick);
   supervisor->run();
   supervisor->leave();
   std::error_code ignored;

@@ -1,8 +1,9 @@
-// The ranks' output on its way to the agent: numbered records, kept until the agent has acknowledged them, so that a
-// link that is lost, or a copy restored from a checkpoint, loses and doubles nothing.
+// The ranks' output on its way to the agent: numbered records, kept until the agent has
+// acknowledged them, so that a link that is lost, or a copy restored from a checkpoint, loses and
+// doubles nothing.
 //
-// Bounded: while full() the caller reads no more from the ranks, whose pipes then fill and make them wait.
-// No I/O.  Used by one thread.
+// Bounded: while full() the caller reads no more from the ranks, whose pipes then fill and make
+// them wait. No I/O.  Used by one thread.
 #pragma once
 
 #include <cstdint>
@@ -31,16 +32,19 @@ class OutputLog {
 
   // One more record of any size may be appended as long as the log is not full.
   bool full() const { return held_ >= window_; }
+  // For what comes without being read from a pipe, and cannot wait: dropped from here on.
+  bool overfull() const { return held_ >= 2 * window_; }
   void append(uint32_t rank, Stream stream, std::string data);
 
   // The next record to send on the present link, or none.  sent() moves on.
   const OutputRecord* next() const;
   void sent() { cursor_++; }
 
-  // Every record below `next` is written out: forgotten.  kProtocol for records that were never sent.
+  // Every record below `next` is written out: forgotten.  kProtocol for records that were never
+  // sent.
   Result<> acknowledge(uint64_t next);
-  // A new link, whose agent holds every record below `taken`: sends again from there, or from the oldest that is
-  // kept.  kProtocol for records that do not exist.
+  // A new link, whose agent holds every record below `taken`: sends again from there, or from the
+  // oldest that is kept.  kProtocol for records that do not exist.
   Result<> resume(uint64_t taken);
 
   uint64_t end() const { return first_ + records_.size(); }  // number of the record to come

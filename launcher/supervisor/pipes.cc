@@ -14,7 +14,9 @@ using ErrorCode = boost::system::error_code;
 
 constexpr size_t kMostRead = 64 << 10;
 
-bool come_again() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
+bool come_again() {
+  return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
 
 void close_quietly(Descriptor& descriptor) {
   ErrorCode ignored;
@@ -42,7 +44,8 @@ void OutputPipe::resume() {
   });
 }
 
-// One read for each time that the pipe is ready, so that a talkative rank does not starve the others.
+// One read for each time that the pipe is ready, so that a talkative rank does not starve the
+// others.
 void OutputPipe::take() {
   if (at_end() || log_.full()) return;
   char buffer[kMostRead];
@@ -55,7 +58,9 @@ void OutputPipe::take() {
   news_();
 }
 
-void OutputPipe::close() { close_quietly(descriptor_); }
+void OutputPipe::close() {
+  close_quietly(descriptor_);
+}
 
 InputPipe::InputPipe(asio::io_context& loop, Fd fd, InputBuffer& buffer,
                      std::function<void()> progress)
@@ -90,8 +95,10 @@ bool InputPipe::write_some() {
 }
 
 void InputPipe::close() {
-  buffer_.close();
+  if (!descriptor_.is_open()) return;
   close_quietly(descriptor_);
+  buffer_.close();
+  progress_();
 }
 
 }  // namespace stillpoint::supervisor

@@ -1,4 +1,5 @@
-// The ranks' standard streams on the main loop: thin adapters between pipes and the engines in output.h and input.h.
+// The ranks' standard streams on the main loop: thin adapters between pipes and the engines in
+// output.h and input.h.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -13,7 +14,8 @@ namespace stillpoint::supervisor {
 
 namespace asio = boost::asio;
 
-// Reads one stream of one rank into the log, as long as the log has room; resume() goes on after that.
+// Reads one stream of one rank into the log, as long as the log has room; resume() goes on after
+// that.
 class OutputPipe {
  public:
   using Notice = std::function<void()>;
@@ -39,11 +41,11 @@ class OutputPipe {
 // Writes the buffered input to rank 0, and closes its pipe at the end.
 class InputPipe {
  public:
-  // `progress`: bytes were passed on, or the reader has gone (the buffer is closed then).
+  // `progress`: bytes were passed on, or the pipe was closed.
   InputPipe(asio::io_context& loop, Fd fd, InputBuffer& buffer, std::function<void()> progress);
 
   void push();   // there is more in the buffer
-  void close();  // rank 0 has ended
+  void close();  // rank 0 has ended, or the input has
 
  private:
   bool write_some();  // false: nothing more can be written now

@@ -19,7 +19,9 @@ InfoArray::~InfoArray() {
 
 InfoList::InfoList() : list_(PMIx_Info_list_start()) {}
 
-InfoList::~InfoList() { PMIx_Info_list_release(list_); }
+InfoList::~InfoList() {
+  PMIx_Info_list_release(list_);
+}
 
 InfoList& InfoList::text(const char* key, const std::string& value) {
   return add(key, value.c_str(), PMIX_STRING);
@@ -27,13 +29,21 @@ InfoList& InfoList::text(const char* key, const std::string& value) {
 InfoList& InfoList::regex(const char* key, const std::string& value) {
   return add(key, value.c_str(), PMIX_REGEX);
 }
-InfoList& InfoList::u32(const char* key, uint32_t value) { return add(key, &value, PMIX_UINT32); }
-InfoList& InfoList::u16(const char* key, uint16_t value) { return add(key, &value, PMIX_UINT16); }
-InfoList& InfoList::flag(const char* key, bool value) { return add(key, &value, PMIX_BOOL); }
+InfoList& InfoList::u32(const char* key, uint32_t value) {
+  return add(key, &value, PMIX_UINT32);
+}
+InfoList& InfoList::u16(const char* key, uint16_t value) {
+  return add(key, &value, PMIX_UINT16);
+}
+InfoList& InfoList::flag(const char* key, bool value) {
+  return add(key, &value, PMIX_BOOL);
+}
 InfoList& InfoList::rank(const char* key, pmix_rank_t value) {
   return add(key, &value, PMIX_PROC_RANK);
 }
-InfoList& InfoList::size(const char* key, size_t value) { return add(key, &value, PMIX_SIZE); }
+InfoList& InfoList::size(const char* key, size_t value) {
+  return add(key, &value, PMIX_SIZE);
+}
 
 InfoList& InfoList::bytes(const char* key, const std::string& value) {
   const pmix_byte_object_t object{const_cast<char*>(value.data()), value.size()};
@@ -83,8 +93,8 @@ class DataBuffer {
 
 Result<std::string> pack_value(const pmix_value_t& value) {
   DataBuffer buffer;
-  const pmix_status_t status = PMIx_Data_pack(nullptr, buffer.raw(),
-                                              const_cast<pmix_value_t*>(&value), 1, PMIX_VALUE);
+  const pmix_status_t status =
+      PMIx_Data_pack(nullptr, buffer.raw(), const_cast<pmix_value_t*>(&value), 1, PMIX_VALUE);
   if (auto r = check_pmix(status, "PMIx_Data_pack"); !r) return fail(r.error());
   return std::string(buffer.raw()->base_ptr, buffer.raw()->bytes_used);
 }

@@ -59,6 +59,7 @@ class InfoList {
 
 // A value as bytes that PMIx can turn back, so that engines need not know its types.
 Result<std::string> pack_value(const pmix_value_t& value);
-Result<> unpack_value(const std::string& bytes, pmix_value_t& value);  // into one that is constructed
+Result<> unpack_value(const std::string& bytes,
+                      pmix_value_t& value);  // into one that is constructed
 
 }  // namespace stillpoint::supervisor

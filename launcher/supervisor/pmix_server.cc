@@ -43,7 +43,9 @@ void add_job(InfoList& info, const PmixJob& job) {
   info.text(PMIX_JOBID, job.nspace).u32(PMIX_JOB_SIZE, ranks).u32(PMIX_UNIV_SIZE, ranks);
   info.u32(PMIX_MAX_PROCS, ranks).u32(PMIX_NUM_SLOTS, ranks).u32(PMIX_JOB_NUM_APPS, 1);
   info.u32(PMIX_NUM_NODES, 1).rank(PMIX_NPROC_OFFSET, 0).flag(PMIX_SPAWNED, false);
-  info.u32(PMIX_LOCAL_SIZE, ranks).text(PMIX_LOCAL_PEERS, all_ranks(ranks)).u32(PMIX_NODE_SIZE, ranks);
+  info.u32(PMIX_LOCAL_SIZE, ranks)
+      .text(PMIX_LOCAL_PEERS, all_ranks(ranks))
+      .u32(PMIX_NODE_SIZE, ranks);
   info.rank(PMIX_LOCALLDR, 0).flag(PMIX_NODE_OVERSUBSCRIBED, job.launch.oversubscribed);
   info.text(PMIX_TMPDIR, job.session_directory).text(PMIX_NSDIR, job.session_directory);
   info.flag(PMIX_TDIR_RMCLEAN, true);
@@ -78,7 +80,8 @@ void add_rank(InfoList& info, const PmixJob& job, uint32_t rank) {
 // Every node must come to the same key for the same operation.
 std::string collective_key(const std::string& what, const std::vector<pmix_proc_t>& members) {
   std::set<std::string> names;
-  for (const pmix_proc_t& m : members) names.insert(std::string(m.nspace) + ":" + std::to_string(m.rank));
+  for (const pmix_proc_t& m : members)
+    names.insert(std::string(m.nspace) + ":" + std::to_string(m.rank));
   std::string key = what;
   for (const std::string& name : names) key += "," + name;
   return key;
@@ -99,7 +102,8 @@ Result<std::unique_ptr<PmixServer>> PmixServer::start(PmixJob job, Post post, Ev
       new PmixServer(std::move(job), std::move(post), std::move(events)));
   Upcalls::server = server.get();
   if (auto r = server->init(); !r) return fail(r.error().during("starting the PMIx server"));
-  if (auto r = server->register_job(); !r) return fail(r.error().during("describing the job to PMIx"));
+  if (auto r = server->register_job(); !r)
+    return fail(r.error().during("describing the job to PMIx"));
   return server;
 }
 
@@ -109,6 +113,7 @@ Result<> PmixServer::init() {
   list.text(PMIX_HOSTNAME, job_.hostname);
   list.text(PMIX_SERVER_TMPDIR, job_.session_directory);
   list.text(PMIX_SYSTEM_TMPDIR, job_.session_directory);
+  list.flag(PMIX_SERVER_SHARE_TOPOLOGY, true);  // spares every rank a look at the whole machine
   auto info = list.finish();
   if (!info) return fail(info.error());
   static pmix_server_module_t upcalls = Upcalls::table();
@@ -130,10 +135,10 @@ Result<> PmixServer::register_job() {
   for (uint32_t rank = 0; rank < job_.launch.ranks; rank++) add_rank(list, job_, rank);
   auto info = list.finish();
   if (!info) return fail(info.error());
-  return check_pmix(PMIx_server_register_nspace(job_.nspace.c_str(),
-                                                static_cast<int>(job_.launch.ranks), info->data(),
-                                                info->size(), nullptr, nullptr),
-                    "PMIx_server_register_nspace");
+  return check_pmix(
+      PMIx_server_register_nspace(job_.nspace.c_str(), static_cast<int>(job_.launch.ranks),
+                                  info->data(), info->size(), nullptr, nullptr),
+      "PMIx_server_register_nspace");
 }
 
 Result<Environment> PmixServer::register_rank(uint32_t rank) {
@@ -164,17 +169,20 @@ void PmixServer::release_aborted() {
 void PmixServer::all_gather(const std::string& what, const std::vector<pmix_proc_t>& members,
                             std::string mine, Collectives::Done done) {
   // All ranks are on this node, which is node 0: with more nodes, those of the members go here.
-  (void)collectives_.contribute(collective_key(what, members), {0}, std::move(mine), std::move(done));
+  (void)collectives_.contribute(collective_key(what, members), {0}, std::move(mine),
+                                std::move(done));
 }
 
 void PmixServer::fence(const std::vector<pmix_proc_t>& members, std::string data,
                        pmix_modex_cbfunc_t reply, void* context) {
   all_gather("fence", members, std::move(data), [reply, context](const Collectives::Parts& parts) {
-    auto all = std::make_unique<std::string>();  // PMIx wants the blobs of the nodes one behind another
+    auto all =
+        std::make_unique<std::string>();  // PMIx wants the blobs of the nodes one behind another
     for (const std::string& part : parts) *all += part;
     const auto release = [](void* p) { delete static_cast<std::string*>(p); };
     std::string* kept = all.release();  // read later, on PMIx's thread
-    reply(PMIX_SUCCESS, kept->empty() ? nullptr : kept->data(), kept->size(), context, release, kept);
+    reply(PMIX_SUCCESS, kept->empty() ? nullptr : kept->data(), kept->size(), context, release,
+          kept);
   });
 }
 

@@ -1,9 +1,11 @@
-// The PMIx server of this container: what the ranks' MPI library talks to.  An adapter; the thinking is done by the
-// engines that it feeds (collectives.h, data_store.h) and by whoever takes its events (job.h).
+// The PMIx server of this container: what the ranks' MPI library talks to.  An adapter; the
+// thinking is done by the engines that it feeds (collectives.h, data_store.h) and by whoever takes
+// its events (job.h).
 //
-// PMIx calls us on a thread of its own.  Its upcalls (pmix_upcalls.cc) copy their arguments and post what is to be
-// done to the main loop; only publish and lookup are served on PMIx's thread, because PMIx 5.0.7 takes the answer to
-// a lookup on that thread alone.  One server per process.  A lookup that waits does so until the job ends.
+// PMIx calls us on a thread of its own.  Its upcalls (pmix_upcalls.cc) copy their arguments and
+// post what is to be done to the main loop; only publish and lookup are served on PMIx's thread,
+// because PMIx 5.0.7 takes the answer to a lookup on that thread alone.  One server per process.  A
+// lookup that waits does so until the job ends.
 #pragma once
 
 #include <pmix.h>
@@ -23,7 +25,7 @@
 namespace stillpoint::supervisor {
 
 struct PmixJob {
-  std::string nspace;             // at most 255 characters
+  std::string nspace;  // at most 255 characters
   std::string hostname;
   std::string session_directory;  // exists, private to the user
   Launch launch;
@@ -77,9 +79,9 @@ class PmixServer {
   Post post_;
   Events events_;
   Collectives collectives_{0};
-  uint64_t next_context_ = 1;    // of groups; never the same twice
-  std::vector<Reply> aborted_;   // held back
-  DataStore store_;              // PMIx's thread only
+  uint64_t next_context_ = 1;   // of groups; never the same twice
+  std::vector<Reply> aborted_;  // held back
+  DataStore store_;             // PMIx's thread only
   bool initialized_ = false;
 };
 

@@ -53,7 +53,8 @@ void answer_lookup(const std::vector<Published>& found, const std::string& nspac
 }
 
 constexpr const char* kNoSpawn =
-    "stillpoint: MPI_Comm_spawn is not supported: a job keeps the number of its ranks; start it with "
+    "stillpoint: MPI_Comm_spawn is not supported: a job keeps the number of its ranks; start it "
+    "with "
     "as many as it needs\n";
 
 }  // namespace
@@ -140,8 +141,16 @@ void Upcalls::add_groups(pmix_server_module_t& table) {
   table.group = [](pmix_group_operation_t operation, char* group, const pmix_proc_t* procs,
                    size_t count, const pmix_info_t* info, size_t infos, pmix_info_cbfunc_t reply,
                    void* context) noexcept -> pmix_status_t {
-    return guarded([&] {
+    return guarded([&]() -> pmix_status_t {
       std::string endpoints;
+      bool local = false;
+      for (size_t i = 0; i < infos; i++)
+        if (PMIx_Check_key(info[i].key, PMIX_GROUP_LOCAL_ONLY))
+          local = PMIx_Value_true(&info[i].value) == PMIX_BOOL_TRUE;
+      // PMIx 5.0.7 (pmix_server_grpdestruct) goes on to ask a second time, with the same tracker,
+      // when the end of a group of this node's ranks is not answered on the spot; the second answer
+      // finds it freed.
+      if (local && operation == PMIX_GROUP_DESTRUCT) return PMIX_OPERATION_SUCCEEDED;
       for (size_t i = 0; i < infos; i++)
         if (PMIx_Check_key(info[i].key, PMIX_GROUP_ENDPT_DATA) && info[i].value.data.bo.bytes)
           endpoints.append(info[i].value.data.bo.bytes, info[i].value.data.bo.size);
@@ -212,9 +221,11 @@ void Upcalls::add_rest(pmix_server_module_t& table) {
   table.register_events = [](pmix_status_t*, size_t, const pmix_info_t*, size_t, pmix_op_cbfunc_t,
                              void*) noexcept -> pmix_status_t { return PMIX_OPERATION_SUCCEEDED; };
   table.deregister_events = [](pmix_status_t*, size_t, pmix_op_cbfunc_t,
-                               void*) noexcept -> pmix_status_t { return PMIX_OPERATION_SUCCEEDED; };
-  table.notify_event = [](pmix_status_t, const pmix_proc_t*, pmix_data_range_t, pmix_info_t*, size_t,
-                          pmix_op_cbfunc_t,
+                               void*) noexcept -> pmix_status_t {
+    return PMIX_OPERATION_SUCCEEDED;
+  };
+  table.notify_event = [](pmix_status_t, const pmix_proc_t*, pmix_data_range_t, pmix_info_t*,
+                          size_t, pmix_op_cbfunc_t,
                           void*) noexcept -> pmix_status_t { return PMIX_OPERATION_SUCCEEDED; };
   table.log = [](const pmix_proc_t* proc, const pmix_info_t* data, size_t count, const pmix_info_t*,
                  size_t, pmix_op_cbfunc_t reply, void* context) noexcept {

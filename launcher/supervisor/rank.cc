@@ -20,7 +20,8 @@ namespace {
 
 constexpr std::string_view kDefaultPath = "/usr/local/bin:/usr/bin:/bin";
 
-// What the child tells when it fails before exec; nothing (end of file) means that the program runs.
+// What the child tells when it fails before exec; nothing (end of file) means that the program
+// runs.
 enum class Step : int { kDirectory, kDescriptors, kExec };
 struct Failure {
   Step step;
@@ -39,9 +40,8 @@ struct Prepared {
   std::vector<std::string> candidates;
   std::vector<char*> argv, env;
   std::vector<char*> shell_argv;  // for a script without "#!": /bin/sh FILE ARGUMENTS...
-  const char* directory = nullptr;
   int in = -1, out = -1, err = -1, report = -1;
-  std::optional<mode_t> umask;
+  const RankSpec* spec = nullptr;
 };
 
 [[noreturn]] void give_up(int report, Step step) {
@@ -78,9 +78,11 @@ int try_candidates(Prepared& p) {
 int become_rank(Prepared& p) {
   ::setpgid(0, 0);
   reset_signals();
-  if (p.umask) ::umask(*p.umask);
-  if (::chdir(p.directory) != 0) give_up(p.report, Step::kDirectory);
-  // Above the standard descriptors already (these are open in the supervisor), so none overwrites another.
+  if (p.spec->umask) ::umask(*p.spec->umask);
+  if (p.spec->descriptors) ::setrlimit(RLIMIT_NOFILE, &*p.spec->descriptors);
+  if (::chdir(p.spec->directory.c_str()) != 0) give_up(p.report, Step::kDirectory);
+  // Above the standard descriptors already (these are open in the supervisor), so none overwrites
+  // another.
   if (::dup2(p.in, 0) < 0 || ::dup2(p.out, 1) < 0 || ::dup2(p.err, 2) < 0)
     give_up(p.report, Step::kDescriptors);
   if (::syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
@@ -91,7 +93,7 @@ int become_rank(Prepared& p) {
 
 std::string reason_of(int error_number, const std::vector<std::string>& candidates,
                       const std::string& directory) {
-  struct stat s {};
+  struct stat s{};
   for (const std::string& path : candidates) {
     if (::stat(paths::absolute(path, directory).c_str(), &s) != 0) continue;
     if (S_ISDIR(s.st_mode) && error_number == EACCES) return "it is a directory";
@@ -101,10 +103,10 @@ std::string reason_of(int error_number, const std::vector<std::string>& candidat
 }
 
 Error explain(const Failure& failure, const RankSpec& spec, const Prepared& p) {
-  const auto kind =
-      failure.step == Step::kExec && (failure.error_number == ENOENT || failure.error_number == ENOTDIR)
-          ? ErrorKind::kNoSuchProgram
-          : ErrorKind::kNotExecutable;
+  const auto kind = failure.step == Step::kExec &&
+                            (failure.error_number == ENOENT || failure.error_number == ENOTDIR)
+                        ? ErrorKind::kNoSuchProgram
+                        : ErrorKind::kNotExecutable;
   const std::string what = "cannot run " + spec.argv.front() + " in " + spec.directory + ": ";
   if (failure.step != Step::kExec) {
     const char* doing = failure.step == Step::kDirectory ? "entering the directory" : "descriptors";
@@ -168,8 +170,7 @@ std::vector<std::string> program_candidates(const std::string& program, const En
   for (;;) {
     const size_t colon = path.find(':');
     const std::string_view directory = path.substr(0, colon);
-    candidates.push_back(directory.empty() ? "./" + program
-                                           : paths::join(directory, program));
+    candidates.push_back(directory.empty() ? "./" + program : paths::join(directory, program));
     if (colon == std::string_view::npos) return candidates;
     path.remove_prefix(colon + 1);
   }
@@ -185,12 +186,11 @@ Result<RankProcess> start_rank(const RankSpec& spec, Deadline deadline) {
   char shell[] = "/bin/sh";
   p.shell_argv = p.argv;
   p.shell_argv.insert(p.shell_argv.begin(), shell);
-  p.directory = spec.directory.c_str();
   p.in = pipes->in.read.get();
   p.out = pipes->out.write.get();
   p.err = pipes->err.write.get();
   p.report = pipes->report.write.get();
-  p.umask = spec.umask;
+  p.spec = &spec;
 
   auto child = fork_child([&p] { return become_rank(p); });
   if (!child) return fail(child.error().during("starting a rank"));

@@ -31,7 +31,7 @@ std::string program_of(pid_t pid, const std::string& otherwise) {
 }  // namespace
 
 Supervisor::Supervisor(Fd listening, Fd child_signals, std::string session_directory,
-                       std::chrono::milliseconds tick)
+                       rlimit descriptors, std::chrono::milliseconds tick)
     : link_(loop_, std::move(listening),
             {.hello = [this] { return hello(); },
              .opened = [this](const link::Hello& agent) { return opened(agent); },
@@ -42,6 +42,7 @@ Supervisor::Supervisor(Fd listening, Fd child_signals, std::string session_direc
       ticker_(loop_),
       settle_timer_(loop_),
       session_directory_(std::move(session_directory)),
+      descriptors_(descriptors),
       tick_length_(tick) {}
 
 void Supervisor::run() {
@@ -214,17 +215,22 @@ Result<> Supervisor::start_ranks(const link::Start& request) {
                 .directory = request.directory(),
                 .ranks = request.ranks(),
                 .oversubscribed = request.processors() && request.ranks() > request.processors()};
-  auto pmix = PmixServer::start(
-      {request.job(), request.hostname(), session_directory_, launch},
-      [this](PmixServer::Task task) { asio::post(loop_, std::move(task)); },
-      {.connected = [this](uint32_t rank) { job_.connected(rank); },
-       .finalized = [this](uint32_t rank) { job_.finalized(rank); },
-       .aborted = [this](uint32_t rank, int code) { job_.aborted(rank, code); },
-       .said =
-           [this](uint32_t rank, Stream stream, std::string text) {
-             output_.append(rank, stream, std::move(text));
-             output_changed();
-           }});
+  auto pmix =
+      PmixServer::start({request.job(), request.hostname(), session_directory_, launch},
+                        [this](PmixServer::Task task) { asio::post(loop_, std::move(task)); },
+                        {.connected = [this](uint32_t rank) { job_.connected(rank); },
+                         .finalized = [this](uint32_t rank) { job_.finalized(rank); },
+                         .aborted =
+                             [this](uint32_t rank, int code) {
+                               job_.aborted(rank, code);
+                               if (!job_.settling()) pmix_->release_aborted();
+                             },
+                         .said =
+                             [this](uint32_t rank, Stream stream, std::string text) {
+                               if (output_.overfull()) return;
+                               output_.append(rank, stream, std::move(text));
+                               pump_output();
+                             }});
   if (!pmix) return fail(pmix.error());
   pmix_ = std::move(*pmix);
   for (uint32_t rank = 0; rank < launch.ranks; rank++)
@@ -239,7 +245,8 @@ Result<> Supervisor::start_one(const Launch& launch, const link::Start& request,
                 .env = rank_environment(launch, rank, *pmix_env),
                 .directory = launch.directory,
                 .wants_input = rank == 0,
-                .umask = std::nullopt};
+                .umask = std::nullopt,
+                .descriptors = descriptors_};
   if (request.has_umask()) spec.umask = static_cast<mode_t>(request.umask() & 0777);
   auto process = start_rank(spec, Deadline::in(kExecTime));
   if (!process) return fail(process.error());
@@ -250,8 +257,8 @@ Result<> Supervisor::start_one(const Launch& launch, const link::Start& request,
 
 void Supervisor::adopt_streams(uint32_t rank, RankProcess process) {
   const auto add = [&](Fd fd, Stream stream) {
-    output_pipes_.push_back(std::make_unique<OutputPipe>(loop_, std::move(fd), output_, rank, stream,
-                                                         [this] { output_changed(); }));
+    output_pipes_.push_back(std::make_unique<OutputPipe>(loop_, std::move(fd), output_, rank,
+                                                         stream, [this] { pump_output(); }));
     output_pipes_.back()->resume();
   };
   add(std::move(process.out), Stream::kOut);
@@ -262,11 +269,11 @@ void Supervisor::adopt_streams(uint32_t rank, RankProcess process) {
   input_pipe_->push();
 }
 
-void Supervisor::output_changed() { pump_output(); }
-
 // ---- Job::Actions
 
-void Supervisor::signal_rank(uint32_t, pid_t pid, int number) { ::kill(-pid, number); }
+void Supervisor::signal_rank(uint32_t, pid_t pid, int number) {
+  if (::kill(-pid, number) != 0) ::kill(pid, number);  // it may have left its group
+}
 
 void Supervisor::kill_rest() {
   if (::getpid() == 1) {
@@ -341,7 +348,8 @@ void Supervisor::tick() {
   if (orphan_ticks_ == kOrphanTicks)
     job_.end({static_cast<int>(ErrorKind::kTimeout),
               "no agent has called for " + std::to_string(kOrphanTicks) + " s"});
-  if (orphan_ticks_ >= kOrphanTicks && (!job_.began() || orphan_ticks_ >= kOrphanTicks + kFarewellTicks))
+  if (orphan_ticks_ >= kOrphanTicks &&
+      (!job_.began() || orphan_ticks_ >= kOrphanTicks + kFarewellTicks))
     loop_.stop();
 }
 

@@ -1,13 +1,16 @@
-// The supervisor: pid 1 of a job's container.  It starts the ranks when the agent says so, serves them PMIx, carries
-// their streams, reaps them, and tells the agent how the job has ended.
+// The supervisor: pid 1 of a job's container.  It starts the ranks when the agent says so, serves
+// them PMIx, carries their streams, reaps them, and tells the agent how the job has ended.
 //
-// This class is the wiring of engines (job.h, output.h, input.h) and adapters (link.h, pipes.h, pmix_server.h) on one
-// main loop.  Everything that it holds lies inside of the container, except the link, which is closed while the container is
-// dumped; and time is counted in ticks, so that a frozen job does not wake up to timeouts.
+// This class is the wiring of engines (job.h, output.h, input.h) and adapters (link.h, pipes.h,
+// pmix_server.h) on one main loop.  Everything that it holds lies inside of the container, except
+// the link, which is closed while the container is dumped; and time is counted in ticks, so that a
+// frozen job does not wake up to timeouts.
 //
-// Without an agent for kOrphanTicks (after a lost link, or from the start) the job is ended: nobody could take its
-// output, checkpoint it or account for it.
+// Without an agent for kOrphanTicks (after a lost link, or from the start) the job is ended: nobody
+// could take its output, checkpoint it or account for it.
 #pragma once
+
+#include <sys/resource.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -28,13 +31,15 @@ namespace stillpoint::supervisor {
 class Supervisor : private Job::Actions {
  public:
   static constexpr int kOrphanTicks = 60;
-  static constexpr int kFarewellTicks = 40;  // for an orphaned job to end; then we leave, and the kernel ends the rest
-  static constexpr int kDrainTicks = 5;      // for pipes that somebody still holds though all is killed
+  static constexpr int kFarewellTicks =
+      40;  // for an orphaned job to end; then we leave, and the kernel ends the rest
+  static constexpr int kDrainTicks = 5;  // for pipes that somebody still holds though all is killed
   static constexpr auto kSettleTime = std::chrono::milliseconds(100);
   static constexpr size_t kMostRanks = 4096;
 
-  // `child_signals`: a signalfd for SIGCHLD, which is blocked in all threads.  `session_directory` exists.
-  Supervisor(Fd listening, Fd child_signals, std::string session_directory,
+  // `child_signals`: a signalfd for SIGCHLD, which is blocked in all threads.  `session_directory`
+  // exists. `descriptors`: the limit that the ranks are to have.
+  Supervisor(Fd listening, Fd child_signals, std::string session_directory, rlimit descriptors,
              std::chrono::milliseconds tick);
 
   // Until the agent says Bye, or there has been none for too long.
@@ -66,7 +71,6 @@ class Supervisor : private Job::Actions {
   Result<> start_ranks(const link::Start& start);
   Result<> start_one(const Launch& launch, const link::Start& start, uint32_t rank);
   void adopt_streams(uint32_t rank, RankProcess process);
-  void output_changed();
   void reap();
   void await_children();
   void await_tick();
@@ -80,6 +84,7 @@ class Supervisor : private Job::Actions {
   asio::posix::stream_descriptor child_signals_;
   asio::steady_timer ticker_, settle_timer_;
   std::string session_directory_;
+  rlimit descriptors_;
   std::chrono::milliseconds tick_length_;
   std::unique_ptr<PmixServer> pmix_;
   std::vector<std::unique_ptr<OutputPipe>> output_pipes_;

@@ -51,6 +51,14 @@ Fd listen_at(const std::string& path) {
   return fd;
 }
 
+Fd connected_to(const std::string& path) {
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_un address = address_of(path);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    broken("connecting to the supervisor");
+  return fd;
+}
+
 bool raise_loopback() {
   const int fd = ::socket(AF_INET, SOCK_DGRAM, 0);
   ifreq request{};
@@ -64,14 +72,15 @@ bool raise_loopback() {
 // In pid 1 of the new namespaces.
 [[noreturn]] void become_supervisor(int listening, int errors, std::string tick_ms) {
   const int null = ::open("/dev/null", O_RDWR);
-  const int socket = ::fcntl(listening, F_DUPFD, 10);  // not 3 itself, which dup2() would leave close-on-exec
+  const int socket =
+      ::fcntl(listening, F_DUPFD, 10);  // not 3 itself, which dup2() would leave close-on-exec
   const bool ok = ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
                   ::mount("proc", "/proc", "proc", 0, nullptr) == 0 &&
                   ::mount("shm", "/dev/shm", "tmpfs", 0, "mode=1777") == 0 &&
-                  ::sethostname("node0", 5) == 0 && raise_loopback() &&
-                  ::dup2(errors, 2) == 2 && ::dup2(null, 0) == 0 && ::dup2(null, 1) == 1 &&
-                  ::dup2(socket, 3) == 3 && ::close_range(4, ~0U, 0) == 0 &&
-                  ::setgroups(0, nullptr) == 0 && ::setgid(kUser) == 0 && ::setuid(kUser) == 0;
+                  ::sethostname("node0", 5) == 0 && raise_loopback() && ::dup2(errors, 2) == 2 &&
+                  ::dup2(null, 0) == 0 && ::dup2(null, 1) == 1 && ::dup2(socket, 3) == 3 &&
+                  ::close_range(4, ~0U, 0) == 0 && ::setgroups(0, nullptr) == 0 &&
+                  ::setgid(kUser) == 0 && ::setuid(kUser) == 0;
   if (!ok) _exit(98);
   char program[] = SUPERVISOR_PROGRAM;
   char option[] = "--tick-ms";
@@ -85,10 +94,9 @@ bool raise_loopback() {
 }  // namespace
 
 FakeAgent::FakeAgent(const std::string& socket_path, uint64_t output_taken)
-    : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-  const sockaddr_un address = address_of(socket_path);
-  if (::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    broken("connecting to the supervisor");
+    : FakeAgent(connected_to(socket_path), output_taken) {}
+
+FakeAgent::FakeAgent(Fd connected, uint64_t output_taken) : socket_(std::move(connected)) {
   link::ToSupervisor mine;
   mine.mutable_hello()->set_version(wire::kLinkVersion);
   mine.mutable_hello()->set_output_taken(output_taken);
@@ -143,7 +151,8 @@ std::optional<link::FromSupervisor> FakeAgent::receive() {
       return message;
     }
     pollfd p{socket_.get(), POLLIN, 0};
-    if (::poll(&p, 1, deadline.poll_timeout()) == 0) throw std::runtime_error("nothing came for 30 s");
+    if (::poll(&p, 1, deadline.poll_timeout()) == 0)
+      throw std::runtime_error("nothing came for 30 s");
     char buffer[65536];
     const ssize_t n = ::read(socket_.get(), buffer, sizeof buffer);
     if (n <= 0) return std::nullopt;

@@ -1,4 +1,5 @@
-// The agent's part in the tests: a supervisor in namespaces of its own, and a link to it that is used step by step.
+// The agent's part in the tests: a supervisor in namespaces of its own, and a link to it that is
+// used step by step.
 #pragma once
 
 #include <chrono>
@@ -16,11 +17,13 @@
 
 namespace stillpoint::supervisor::testing {
 
-// One link to a supervisor.  Every call throws std::runtime_error when it takes longer than half a minute.
+// One link to a supervisor.  Every call throws std::runtime_error when it takes longer than half a
+// minute.
 class FakeAgent {
  public:
-  // Connects and exchanges Hellos.
+  // Connects (or takes a socket that is connected), and exchanges Hellos.
   FakeAgent(const std::string& socket_path, uint64_t output_taken);
+  FakeAgent(Fd connected, uint64_t output_taken);
 
   const link::Hello& hello() const { return hello_; }
   void send(const link::ToSupervisor& message);
@@ -41,10 +44,10 @@ class FakeAgent {
 
 // What a job has said and how it has ended, gathered over as many links as it takes.
 struct Gathered {
-  std::string out, err;                 // all ranks, as it came
+  std::string out, err;                     // all ranks, as it came
   std::map<uint32_t, std::string> by_rank;  // standard output
-  uint64_t next = 0;                    // record expected
-  uint64_t repeated = 0;                // records that had come before
+  uint64_t next = 0;                        // record expected
+  uint64_t repeated = 0;                    // records that had come before
   uint64_t stdin_taken = 0;
   bool stdin_closed = false;
   std::vector<int32_t> pids;
@@ -56,19 +59,21 @@ struct Gathered {
   void take(const link::FromSupervisor& message);  // throws if a record is missing
 };
 
-// A supervisor as pid 1 of new pid, mount, network, ipc and uts namespaces, as an ordinary user.  Needs root.  Ended by the destructor,
-// with all that it has started.
+// A supervisor as pid 1 of new pid, mount, network, ipc and uts namespaces, as an ordinary user.
+// Needs root.  Ended by the destructor, with all that it has started.
 class TestSupervisor {
  public:
   explicit TestSupervisor(const std::string& tick_ms = "1000");  // length of its seconds
   ~TestSupervisor();
 
   pid_t pid() const { return init_; }  // as seen from here
-  const std::string& directory() const { return directory_; }  // writable for the user; private to this test
+  const std::string& directory() const {
+    return directory_;
+  }  // writable for the user; private to this test
   FakeAgent call(uint64_t output_taken = 0) const { return FakeAgent(socket_path_, output_taken); }
-  std::string complaints() const;  // what the supervisor wrote to its standard error
-  Exit wait();                     // for it to leave by itself
-  uint64_t memory() const;         // resident bytes
+  std::string complaints() const;                // what the supervisor wrote to its standard error
+  Exit wait();                                   // for it to leave by itself
+  uint64_t memory() const;                       // resident bytes
   std::vector<std::string> descriptors() const;  // what its open descriptors are
 
   // A job with this command; environment: PATH, HOME and `env`.
