@@ -14,7 +14,7 @@ Result<> check_sizes(const ContainerRecord& record, const std::vector<int>& imag
   if (images.size() != record.images.size())
     return fail(ErrorKind::kInternal, "as many files as images are needed to check them");
   for (size_t i = 0; i < images.size(); ++i) {
-    struct stat st {};
+    struct stat st{};
     if (::fstat(images[i], &st) != 0) return fail_errno("image " + record.images[i].name);
     if (static_cast<uint64_t>(st.st_size) != record.images[i].size)
       return fail(ErrorKind::kDamaged, "image " + record.images[i].name + " has " +

@@ -1,4 +1,5 @@
-// A statefile that is damaged, by accident (its record knows) or on purpose (with a record that agrees).
+// A statefile that is damaged, by accident (its record knows) or on purpose (with a record that
+// agrees).
 #include <gmock/gmock.h>
 
 #include "criu-glue/statefile/digest.h"
@@ -15,7 +16,7 @@ using testing::HasSubstr;
 #ifdef __SANITIZE_ADDRESS__
 constexpr size_t kStep = 20;  // slower by as much
 #else
-constexpr size_t kStep = 3;
+constexpr size_t kStep = 7;
 #endif
 
 class Damage : public testing::Test {
@@ -60,9 +61,11 @@ class Damage : public testing::Test {
     spit(path, good);
     {
       Id file(H5Fopen(path.c_str(), H5F_ACC_RDWR, file_access().get()), H5Fclose);
-      Id dataset(H5Dopen2(file.get(), (std::string("/images/") + image).c_str(), H5P_DEFAULT), H5Dclose);
+      Id dataset(H5Dopen2(file.get(), (std::string("/images/") + image).c_str(), H5P_DEFAULT),
+                 H5Dclose);
       const hsize_t offset = chunk * names::kChunk;
-      ASSERT_GE(H5Dwrite_chunk(dataset.get(), H5P_DEFAULT, mask, &offset, frame.size(), frame.data()), 0);
+      ASSERT_GE(
+          H5Dwrite_chunk(dataset.get(), H5P_DEFAULT, mask, &offset, frame.size(), frame.data()), 0);
     }
     changed = agreeing_record(slurp(path));
   }
@@ -99,7 +102,8 @@ TEST_F(Damage, EveryFlipIsFound) {
   Fd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   for (int round = 0; round < 2000; ++round) {
     const auto at = static_cast<off_t>(random() % good.size());
-    const char byte = good[static_cast<size_t>(at)], flipped = static_cast<char>(byte ^ (1 << random() % 8));
+    const char byte = good[static_cast<size_t>(at)],
+               flipped = static_cast<char>(byte ^ (1 << random() % 8));
     ASSERT_EQ(::pwrite(fd.get(), &flipped, 1, at), 1);
     auto result = verify(path, p.record, {});
     ASSERT_FALSE(result);
@@ -182,9 +186,11 @@ TEST_F(Damage, MissingChunkIsNamed) {
     // The checksums of chunk 2 in the place of chunk 1, which is all zeros and not stored.
     Id rows(H5Dopen2(file.get(), "/checksums/pages-1.img", H5P_DEFAULT), H5Dclose);
     std::vector<Digest> digests(4);
-    ASSERT_GE(H5Dread(rows.get(), H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, digests.data()), 0);
+    ASSERT_GE(H5Dread(rows.get(), H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, digests.data()),
+              0);
     digests[1] = digests[2];
-    ASSERT_GE(H5Dwrite(rows.get(), H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, digests.data()), 0);
+    ASSERT_GE(H5Dwrite(rows.get(), H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, digests.data()),
+              0);
   }
   changed = agreeing_record(slurp(path));
   expect_damage("image pages-1.img: ");

@@ -55,7 +55,7 @@ ImageDigest::ImageDigest(uint64_t size) {
 }
 
 Result<Digest> digest_of_file(int fd, uint64_t size) {
-  struct stat st {};
+  struct stat st{};
   if (::fstat(fd, &st) != 0) return fail_errno("fstat");
   if (static_cast<uint64_t>(st.st_size) != size)
     return fail(ErrorKind::kDamaged, "it has " + std::to_string(st.st_size) + " bytes instead of " +
@@ -73,7 +73,8 @@ Result<Digest> digest_of_file(int fd, uint64_t size) {
 
 bool all_zero(std::span<const std::byte> bytes) {
   if (bytes.empty()) return true;
-  return bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
+  return bytes[0] == std::byte{0} &&
+         std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
 }
 
 }  // namespace stillpoint::statefile

@@ -46,7 +46,8 @@ inline size_t chunk_bytes(uint64_t size, uint64_t index) {
   return left < names::kChunk ? static_cast<size_t>(left) : names::kChunk;
 }
 
-// The digest of an image: BLAKE3 over its size (64 bits, little-endian) and its chunks' digests in order.
+// The digest of an image: BLAKE3 over its size (64 bits, little-endian) and its chunks' digests in
+// order.
 class ImageDigest {
  public:
   explicit ImageDigest(uint64_t size);

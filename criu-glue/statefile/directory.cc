@@ -18,7 +18,7 @@ namespace stillpoint::statefile {
 namespace {
 
 bool is_mode(int directory, const std::string& name, mode_t type) {
-  struct stat st {};
+  struct stat st{};
   if (::fstatat(directory, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return false;
   return type == 0 || (st.st_mode & S_IFMT) == type;
 }
@@ -63,8 +63,12 @@ Result<std::vector<std::string>> Directory::names() const {
   return found;
 }
 
-bool Directory::has(const std::string& name) const { return is_mode(fd_.get(), name, 0); }
-bool Directory::has_file(const std::string& name) const { return is_mode(fd_.get(), name, S_IFREG); }
+bool Directory::has(const std::string& name) const {
+  return is_mode(fd_.get(), name, 0);
+}
+bool Directory::has_file(const std::string& name) const {
+  return is_mode(fd_.get(), name, S_IFREG);
+}
 bool Directory::has_directory(const std::string& name) const {
   return is_mode(fd_.get(), name, S_IFDIR);
 }

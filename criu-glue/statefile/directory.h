@@ -1,5 +1,5 @@
-// A directory that is open: what is done in it goes by its descriptor and follows no link of its entries.
-// Every error names the path.
+// A directory that is open: what is done in it goes by its descriptor and follows no link of its
+// entries. Every error names the path.
 #pragma once
 
 #include <string>
@@ -21,14 +21,15 @@ class Directory {
   const std::string& path() const { return path_; }
 
   Result<std::vector<std::string>> names() const;  // sorted; without "." and ".."
-  bool has(const std::string& name) const;           // anything of that name
-  bool has_file(const std::string& name) const;      // a regular one
+  bool has(const std::string& name) const;         // anything of that name
+  bool has_file(const std::string& name) const;    // a regular one
   bool has_directory(const std::string& name) const;
 
   Result<> remove(const std::string& name) const;            // fine if there is none
   Result<> remove_directory(const std::string& name) const;  // fine if it is not empty: it stays
   Result<> rename(const std::string& from, const std::string& to) const;
-  // Whole and on the disk when it returns; what was called so is replaced.  Removed again on failure.
+  // Whole and on the disk when it returns; what was called so is replaced.  Removed again on
+  // failure.
   Result<> write(const std::string& name, const std::string& bytes) const;
   // Makes `name` a symbolic link to `target`, replacing one in one step.
   Result<> link(const std::string& name, const std::string& target) const;

@@ -1,5 +1,5 @@
-// File systems without room.  A child mounts a small one for itself; where it may not, a limit on the size of
-// files stands in for it.
+// File systems without room.  A child mounts a small one for itself; where it may not, a limit on
+// the size of files stands in for it.
 #include <gmock/gmock.h>
 #include <hdf5.h>
 #include <sched.h>
@@ -18,11 +18,13 @@ using namespace test;
 
 enum class Way { kFileSystem, kLimit };
 
-// A mount namespace of this process's own; an ordinary user needs to be root of a user namespace for it.
+// A mount namespace of this process's own; an ordinary user needs to be root of a user namespace
+// for it.
 bool enter_namespace() {
   if (::unshare(CLONE_NEWNS) == 0) return true;
   const std::string uid = std::to_string(::geteuid()), gid = std::to_string(::getegid());
-  return ::unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_file("/proc/self/setgroups", "deny") &&
+  return ::unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 &&
+         write_file("/proc/self/setgroups", "deny") &&
          write_file("/proc/self/uid_map", uid + " " + uid + " 1") &&
          write_file("/proc/self/gid_map", gid + " " + gid + " 1");
 }
@@ -69,14 +71,17 @@ TEST_P(FullDisk, PackFailsCleanly) {
     in_child([&] {
       Packed p;
       p.add("pages-1.img", random_bytes(4 << 20, 1));
-      for (int i = 0; i < 40; ++i) p.add("core-" + std::to_string(i) + ".img", random_bytes(500, 2));
+      for (int i = 0; i < 40; ++i)
+        p.add("core-" + std::to_string(i) + ".img", random_bytes(500, 2));
       const ErrorKind expected = make_full(GetParam(), directory.path(), room);
       const std::string path = directory / "c0.h5";
       auto result = p.pack_to(path);
       bool good = expect(!result, "it was packed");
       if (!result) {
         good = expect(result.error().kind() == expected, result.error().line()) && good;
-        good = expect(result.error().what().find(path) != std::string::npos, result.error().line()) && good;
+        good =
+            expect(result.error().what().find(path) != std::string::npos, result.error().line()) &&
+            good;
       }
       good = expect(!std::filesystem::exists(path), "the statefile is still there") && good;
       good = expect(H5close() >= 0, "HDF5 did not let go") && good;
@@ -90,13 +95,16 @@ TEST_P(FullDisk, CommitFailsCleanly) {
   in_child([&] {
     const ErrorKind expected = make_full(GetParam(), directory.path(), 65536);
     auto store = Store::open(directory.path(), "job", 0, true);
-    if (!expect(store && store->begin(1) && store->commit(1, "small") && store->begin(2), "no store"))
+    if (!expect(store && store->begin(1) && store->commit(1, "small") && store->begin(2),
+                "no store"))
       return false;
     auto result = store->commit(2, std::string(200000, 'x'));
-    bool good = expect(!result && result.error().kind() == expected, result ? "committed" : result.error().line());
+    bool good = expect(!result && result.error().kind() == expected,
+                       result ? "committed" : result.error().line());
     good = expect(store->epochs() == std::vector<uint64_t>{1}, "another epoch") && good;
     good = expect(store->abort(2).has_value(), "abort failed") && good;
-    good = expect(!std::filesystem::exists(store->directory() + "/2"), "epoch 2 is still there") && good;
+    good = expect(!std::filesystem::exists(store->directory() + "/2"), "epoch 2 is still there") &&
+           good;
     return good;
   });
 }

@@ -21,7 +21,8 @@ int errno_in(std::string_view text) {
   constexpr std::string_view kMark = "errno = ";
   const size_t at = text.find(kMark);
   int number = 0;
-  if (at != text.npos) std::from_chars(text.data() + at + kMark.size(), text.data() + text.size(), number);
+  if (at != text.npos)
+    std::from_chars(text.data() + at + kMark.size(), text.data() + text.size(), number);
   return number;
 }
 
@@ -49,7 +50,8 @@ bool of_file_system(ErrorKind kind) {
 
 Result<> put(hid_t object, const char* name, const Id& type, hid_t memory_type, const void* value) {
   Id space(H5Screate(H5S_SCALAR), H5Sclose);
-  Id attribute(H5Acreate2(object, name, type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+  Id attribute(H5Acreate2(object, name, type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT),
+               H5Aclose);
   if (!attribute || H5Awrite(attribute.get(), memory_type, value) < 0)
     return fail(hdf5_error(ErrorKind::kInternal, std::string("attribute ") + name));
   return {};
@@ -73,7 +75,8 @@ Error hdf5_error(ErrorKind kind, std::string_view what) {
     Error system = system_error(what, number);
     if (of_file_system(system.kind())) return system;
   }
-  return Error(kind, std::string(what) + ": HDF5: " + (reason.empty() ? "no reason given" : reason));
+  return Error(kind,
+               std::string(what) + ": HDF5: " + (reason.empty() ? "no reason given" : reason));
 }
 
 Id file_access() {

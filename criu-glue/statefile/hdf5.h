@@ -1,5 +1,5 @@
-// What we need of HDF5's C interface: handles that close themselves and its errors as ours.  Only this module
-// calls HDF5, and only one thread of it at a time.
+// What we need of HDF5's C interface: handles that close themselves and its errors as ours.  Only
+// this module calls HDF5, and only one thread of it at a time.
 #pragma once
 
 #include <hdf5.h>
@@ -42,12 +42,12 @@ class Id {
   Close close_ = nullptr;
 };
 
-// To be called before anything else of HDF5, by each thread: no messages on stderr, no plugins loaded, no
-// drivers from the environment.
+// To be called before anything else of HDF5, by each thread: no messages on stderr, no plugins
+// loaded, no drivers from the environment.
 void prepare_hdf5();
 
-// What HDF5 says was wrong, innermost first, as "<what>: <reason>"; errno decides the kind where HDF5
-// reports one of a file system, else `kind`.  Forgets HDF5's messages.
+// What HDF5 says was wrong, innermost first, as "<what>: <reason>"; errno decides the kind where
+// HDF5 reports one of a file system, else `kind`.  Forgets HDF5's messages.
 Error hdf5_error(ErrorKind kind, std::string_view what);
 
 // File access as we need it: a small cache, no locks, everything closed with the file.

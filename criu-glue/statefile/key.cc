@@ -17,7 +17,7 @@ namespace stillpoint::statefile {
 namespace {
 
 Result<SigningKey> read_key(int fd, const std::string& path) {
-  struct stat st {};
+  struct stat st{};
   if (::fstat(fd, &st) != 0) return fail_errno(path);
   if (!S_ISREG(st.st_mode)) return fail(ErrorKind::kPermission, path + " is not a regular file");
   if ((st.st_mode & 077) != 0 || st.st_uid != ::geteuid())
@@ -40,8 +40,8 @@ Result<> draw(SigningKey& key) {
   return {};
 }
 
-// Written under another name first and linked: the key's name never holds half of one, and of two who make
-// it at the same time one wins.
+// Written under another name first and linked: the key's name never holds half of one, and of two
+// who make it at the same time one wins.
 Result<> make_key(const std::string& path) {
   const std::string directory = std::filesystem::path(path).parent_path();
   if (::mkdir(directory.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(directory);
@@ -53,13 +53,16 @@ Result<> make_key(const std::string& path) {
   if (!fd) return fail(fd.error());
   auto result = write_all_at(fd->get(), std::as_bytes(std::span(key.bytes)), 0);
   if (result && ::fsync(fd->get()) != 0) result = fail_errno("fsync");
-  if (result && ::link(draft.c_str(), path.c_str()) != 0 && errno != EEXIST) result = fail_errno(path);
+  if (result && ::link(draft.c_str(), path.c_str()) != 0 && errno != EEXIST)
+    result = fail_errno(path);
   ::unlink(draft.c_str());
   if (!result) return fail(result.error().during("making " + path));
   return sync_directory(directory);
 }
 
-Result<Fd> open_key(const std::string& path) { return open_file(path, O_RDONLY | O_NOFOLLOW); }
+Result<Fd> open_key(const std::string& path) {
+  return open_file(path, O_RDONLY | O_NOFOLLOW);
+}
 
 }  // namespace
 

@@ -19,14 +19,15 @@ TEST(Key, IsMadeOnceAndReadAgain) {
   auto key = load_signing_key(path, true);
   ASSERT_TRUE(key) << key.error().line();
   EXPECT_NE(key->bytes, SigningKey{}.bytes);
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat(path.c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 07777, 0400u);
   EXPECT_EQ(st.st_size, 32);
   EXPECT_EQ(load_signing_key(path, true)->bytes, key->bytes);
   EXPECT_EQ(load_signing_key(path, false)->bytes, key->bytes);
   size_t entries = 0;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(directory / "etc")) ++entries;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(directory / "etc"))
+    ++entries;
   EXPECT_EQ(entries, 1u);
 }
 

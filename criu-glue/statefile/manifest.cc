@@ -1,5 +1,5 @@
-// The file: a block of text lines and zeros, then HDF5 made and read in memory.  HDF5 sees the bytes only after
-// digest and signature were found right.
+// The file: a block of text lines and zeros, then HDF5 made and read in memory.  HDF5 sees the
+// bytes only after digest and signature were found right.
 #include "criu-glue/statefile/manifest.h"
 
 #include <charconv>
@@ -36,7 +36,9 @@ Digest sign(const SigningKey& key, std::string_view body) {
   return hasher.digest();
 }
 
-Digest digest_of_text(std::string_view text) { return digest_of(std::as_bytes(std::span(text))); }
+Digest digest_of_text(std::string_view text) {
+  return digest_of(std::as_bytes(std::span(text)));
+}
 
 std::string make_block(const SigningKey& key, std::string_view body) {
   std::string block = format_line(names::kManifestVersion);
@@ -78,8 +80,8 @@ Result<> take_version(std::string_view& text) {
   if (!good) return damaged("its first line names no version");
   if (version > names::kManifestVersion)
     return fail(ErrorKind::kUnfit,
-                "the checkpoint has format " + std::to_string(version) + ", this Stillpoint reads " +
-                    std::to_string(names::kManifestVersion),
+                "the checkpoint has format " + std::to_string(version) +
+                    ", this Stillpoint reads " + std::to_string(names::kManifestVersion),
                 "restart it with the Stillpoint that made it, or a newer one");
   return {};
 }
@@ -87,8 +89,8 @@ Result<> take_version(std::string_view& text) {
 Result<Block> parse_block(std::string_view text) {
   Block block;
   if (auto r = take_version(text); !r) return fail(r.error());
-  bool good = take(text, names::kBlockDigest) && take_digest(text, block.digest) && take(text, "\n") &&
-              take(text, names::kBlockSignature) && text.size() > kKeyIdDigits;
+  bool good = take(text, names::kBlockDigest) && take_digest(text, block.digest) &&
+              take(text, "\n") && take(text, names::kBlockSignature) && text.size() > kKeyIdDigits;
   if (good) {
     block.key_id = text.substr(0, kKeyIdDigits);
     text.remove_prefix(kKeyIdDigits);
@@ -102,8 +104,8 @@ Result<Block> parse_block(std::string_view text) {
 Result<> check_signature(const Block& block, std::string_view body, const SigningKey& key) {
   if (block.key_id != id_of(key))
     return fail(ErrorKind::kDamaged,
-                "the checkpoint was signed with another key (" + block.key_id + ") than this machine's (" +
-                    id_of(key) + ")",
+                "the checkpoint was signed with another key (" + block.key_id +
+                    ") than this machine's (" + id_of(key) + ")",
                 "copy the signing key of the machine that made the checkpoint");
   if (!same(sign(key, body), block.signature))
     return fail(ErrorKind::kDamaged, "the manifest is not genuine: its signature is wrong");
@@ -136,13 +138,15 @@ Result<> write_text(hid_t file, const std::string& text) {
 }
 
 Result<> write_attributes(hid_t file, const Manifest& manifest) {
-  const std::pair<const char*, std::string_view> texts[] = {{names::kFormat, names::kManifestFormat},
-                                                            {"job", manifest.job},
-                                                            {"created", manifest.created},
-                                                            {"user", manifest.user}};
-  const std::pair<const char*, uint64_t> numbers[] = {{names::kFormatVersion, names::kManifestVersion},
-                                                      {"step", manifest.step},
-                                                      {"epoch", manifest.epoch}};
+  const std::pair<const char*, std::string_view> texts[] = {
+      {names::kFormat, names::kManifestFormat},
+      {"job", manifest.job},
+      {"created", manifest.created},
+      {"user", manifest.user}};
+  const std::pair<const char*, uint64_t> numbers[] = {
+      {names::kFormatVersion, names::kManifestVersion},
+      {"step", manifest.step},
+      {"epoch", manifest.epoch}};
   for (const auto& [name, text] : texts)
     if (auto r = put_attribute(file, name, text); !r) return r;
   for (const auto& [name, number] : numbers)
@@ -150,9 +154,9 @@ Result<> write_attributes(hid_t file, const Manifest& manifest) {
   return {};
 }
 
-// The HDF5 part.  In HDF5's oldest format on purpose: before HDF5 2.0, H5Fget_file_image() leaves a wrong
-// checksum in the superblocks of newer ones (HDFGroup/hdf5#1915).  It knows of the block in front of it, but
-// the image that HDF5 gives comes without.
+// The HDF5 part.  In HDF5's oldest format on purpose: before HDF5 2.0, H5Fget_file_image() leaves a
+// wrong checksum in the superblocks of newer ones (HDFGroup/hdf5#1915).  It knows of the block in
+// front of it, but the image that HDF5 gives comes without.
 Result<std::string> make_body(const Manifest& manifest, const std::string& text) {
   prepare_hdf5();
   Id how(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
@@ -179,7 +183,8 @@ Result<std::string> read_text(const std::string& bytes) {
   if (H5Pset_file_image(access.get(), const_cast<char*>(bytes.data()), bytes.size()) < 0)
     return fail(hdf5_error(ErrorKind::kInternal, "reading the manifest"));
   Id file(H5Fopen("manifest", H5F_ACC_RDONLY, access.get()), H5Fclose);
-  Id dataset(file ? H5Dopen2(file.get(), names::kManifestText, H5P_DEFAULT) : H5I_INVALID_HID, H5Dclose);
+  Id dataset(file ? H5Dopen2(file.get(), names::kManifestText, H5P_DEFAULT) : H5I_INVALID_HID,
+             H5Dclose);
   if (!dataset) return fail(hdf5_error(ErrorKind::kDamaged, "reading the manifest"));
   Id type(H5Dget_type(dataset.get()), H5Tclose);
   Id space(H5Dget_space(dataset.get()), H5Sclose);

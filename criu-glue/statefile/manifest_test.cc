@@ -8,7 +8,9 @@
 
 #ifdef __SANITIZE_ADDRESS__
 // HDF5 asks for as much memory as a damaged file says and copes with being refused.
-extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+extern "C" const char* __asan_default_options() {
+  return "allocator_may_return_null=1";
+}
 #endif
 
 namespace stillpoint::statefile {
@@ -39,7 +41,9 @@ class ManifestFile : public testing::Test {
     const size_t at = file.find("digest blake3 ") + 14;
     return file.replace(at, 64, hex);
   }
-  ErrorKind kind(const std::string& file) const { return parse_manifest(file, &key).error().kind(); }
+  ErrorKind kind(const std::string& file) const {
+    return parse_manifest(file, &key).error().kind();
+  }
 
   const SigningKey key = key_of(7);
   std::string bytes;
@@ -51,7 +55,8 @@ TEST_F(ManifestFile, IsReadAgain) {
     ASSERT_TRUE(back) << back.error().line();
     EXPECT_EQ(to_json(*back), to_json(sample_manifest()));
   }
-  EXPECT_EQ(manifest_bytes(sample_manifest(), key).value(), bytes);  // nothing in it depends on the time
+  EXPECT_EQ(manifest_bytes(sample_manifest(), key).value(),
+            bytes);  // nothing in it depends on the time
 }
 
 TEST_F(ManifestFile, BlockIsAsSpecified) {
@@ -129,7 +134,8 @@ TEST_F(ManifestFile, AnotherKeyIsSaid) {
   auto result = parse_manifest(bytes, &other);
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().kind(), ErrorKind::kDamaged);
-  EXPECT_THAT(result.error().line(), AllOf(HasSubstr("another key"), HasSubstr("copy the signing key")));
+  EXPECT_THAT(result.error().line(),
+              AllOf(HasSubstr("another key"), HasSubstr("copy the signing key")));
 }
 
 TEST_F(ManifestFile, NewerFormatIsUnfitBeforeAnythingElse) {
@@ -140,9 +146,10 @@ TEST_F(ManifestFile, NewerFormatIsUnfitBeforeAnythingElse) {
     EXPECT_EQ(result.error().kind(), ErrorKind::kUnfit);
     EXPECT_THAT(result.error().line(), AllOf(HasSubstr("format"), HasSubstr("reads 1")));
   }
-  for (const char* text : {"", "stillpoint manifest ", "stillpoint manifest 0\n", "stillpoint manifest 01\n",
-                           "stillpoint manifest 2", "stillpoint manifest -1\n", "\x89HDF\r\n\x1a\n",
-                           "stillpoint manifest 99999999999999999999\n"})
+  for (const char* text :
+       {"", "stillpoint manifest ", "stillpoint manifest 0\n", "stillpoint manifest 01\n",
+        "stillpoint manifest 2", "stillpoint manifest -1\n", "\x89HDF\r\n\x1a\n",
+        "stillpoint manifest 99999999999999999999\n"})
     EXPECT_EQ(parse_manifest(text, &key).error().kind(), ErrorKind::kDamaged) << text;
 }
 

@@ -1,5 +1,5 @@
-// Every name and number of the two file formats.  share/doc/statefile.md specifies what they mean; the page
-// and this header change together, and a change of meaning raises a version.
+// Every name and number of the two file formats.  share/doc/statefile.md specifies what they mean;
+// the page and this header change together, and a change of meaning raises a version.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +17,8 @@ inline constexpr const char* kChecksums = "checksums";  // /checksums/NAME: chun
 inline constexpr const char* kRanks = "ranks";
 inline constexpr const char* kFiles = "files";
 inline constexpr const char* kMounts = "mounts";
-inline constexpr size_t kChunk = size_t{1} << 20;   // bytes of an image in one chunk
-inline constexpr unsigned kZstdFilter = 32015;      // registered with The HDF Group
+inline constexpr size_t kChunk = size_t{1} << 20;  // bytes of an image in one chunk
+inline constexpr unsigned kZstdFilter = 32015;     // registered with The HDF Group
 
 // Root attributes of both files, for people.
 inline constexpr const char* kFormat = "format";
@@ -33,11 +33,13 @@ inline constexpr const char* kBlockSignature = "signature blake3-keyed ";
 inline constexpr size_t kBlock = 512;  // bytes in front of the HDF5 part
 
 // Bounds that every reader holds a file to.
-inline constexpr uint64_t kMaxBytes = uint64_t{1} << 50;  // of an image, a statefile, a process
+inline constexpr uint64_t kMaxBytes = uint64_t{1} << 50;   // of an image, a statefile, a process
 inline constexpr uint64_t kMaxNumber = uint64_t{1} << 53;  // exact in every JSON reader
-inline constexpr size_t kMaxManifest = size_t{64} << 20;  // bytes of manifest.h5
+inline constexpr size_t kMaxManifest = size_t{64} << 20;   // bytes of manifest.h5
 inline constexpr size_t kMaxContainers = 4096;
-inline constexpr size_t kMaxEntries = 65536;  // images, files, mounts, ranks of a container; argv; flags
-inline constexpr size_t kMaxText = size_t{1} << 17;  // bytes of one string: Linux's bound for an argument
+inline constexpr size_t kMaxEntries =
+    65536;  // images, files, mounts, ranks of a container; argv; flags
+inline constexpr size_t kMaxText = size_t{1}
+                                   << 17;  // bytes of one string: Linux's bound for an argument
 
 }  // namespace stillpoint::statefile::names

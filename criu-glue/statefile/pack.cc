@@ -78,7 +78,8 @@ class Packer {
     const uint64_t offset = place.chunk * names::kChunk;
     if (auto r = read_all_at(image.fd, content, offset); !r) {
       const Error& e = r.error();
-      const auto kind = e.kind() == ErrorKind::kDamaged ? ErrorKind::kIo : e.kind();  // not a checkpoint yet
+      const auto kind =
+          e.kind() == ErrorKind::kDamaged ? ErrorKind::kIo : e.kind();  // not a checkpoint yet
       return fail(Error(kind, e.what(), e.remedy()).during("reading image " + image.name));
     }
     ::posix_fadvise(image.fd, static_cast<off_t>(offset), static_cast<off_t>(content.size()),
@@ -88,7 +89,8 @@ class Packer {
     if (!all_zero(content)) {
       // HDF5 has whole chunks only: behind the last byte come zeros.
       const std::span stored = thread.content.first(std::min<uint64_t>(image.size, names::kChunk));
-      std::fill(stored.begin() + static_cast<ptrdiff_t>(content.size()), stored.end(), std::byte{0});
+      std::fill(stored.begin() + static_cast<ptrdiff_t>(content.size()), stored.end(),
+                std::byte{0});
       slot.size = ZSTD_compressCCtx(thread.context.get(), slot.frame.data(), slot.frame.size(),
                                     stored.data(), stored.size(), level_);
       if (ZSTD_isError(slot.size))
@@ -104,7 +106,8 @@ class Packer {
     return writer_.put_chunk(slot.frame.first(slot.size), slot.digest);
   }
 
-  // Ends images and begins the next ones until `count` have been begun; those of 0 bytes have no chunks.
+  // Ends images and begins the next ones until `count` have been begun; those of 0 bytes have no
+  // chunks.
   Result<> begin(size_t count) {
     while (begun_ < count) {
       if (auto r = end_current(); !r) return r;
@@ -137,7 +140,8 @@ class Packer {
 
 Result<> check_input(const std::vector<ImageFile>& images, const PackOptions& options) {
   if (options.level < 1 || options.level > 19)
-    return fail(ErrorKind::kUsage, "zstd has levels from 1 to 19, not " + std::to_string(options.level));
+    return fail(ErrorKind::kUsage,
+                "zstd has levels from 1 to 19, not " + std::to_string(options.level));
   if (images.size() > names::kMaxEntries)
     return fail(ErrorKind::kInternal, "more images than a statefile can hold");
   std::set<std::string_view> seen;
@@ -160,7 +164,8 @@ Result<> pack(const std::string& path, const Manifest& about, ContainerRecord& r
   if (!writer) return fail(writer.error());
   ContainerRecord packed = record;
   packed.images.clear();
-  if (auto r = Packer(*writer, images, options.level, on_bytes).run(options.threads, packed.images); !r)
+  if (auto r = Packer(*writer, images, options.level, on_bytes).run(options.threads, packed.images);
+      !r)
     return r;
   if (auto r = writer->describe(about, packed); !r) return r;
   if (auto r = writer->finish(packed); !r) return r;

@@ -88,7 +88,9 @@ TEST(Pack, DigestIsAsSpecified) {
   const std::string content = random_bytes(kChunk + 10, 5);
   p.add("a.img", content);
   ASSERT_EQ(why(p.pack_to(directory / "c0.h5")), "");
-  const auto hash = [](std::string_view bytes) { return digest_of(std::as_bytes(std::span(bytes))); };
+  const auto hash = [](std::string_view bytes) {
+    return digest_of(std::as_bytes(std::span(bytes)));
+  };
   std::string text("\x0a\x00\x10\x00\x00\x00\x00\x00", 8);  // 1 MiB + 10
   for (const Digest& d : {hash(std::string_view(content).substr(0, kChunk)),
                           hash(std::string_view(content).substr(kChunk))})
@@ -231,7 +233,8 @@ TEST(Pack, TheUsersSettingsForHdf5AreNotOurs) {
 }
 
 // An ordinary HDF5 program with a zstd filter reads the content.
-size_t unzstd(unsigned flags, size_t, const unsigned*, size_t bytes, size_t* size, void** buffer) noexcept {
+size_t unzstd(unsigned flags, size_t, const unsigned*, size_t bytes, size_t* size,
+              void** buffer) noexcept {
   if (!(flags & H5Z_FLAG_REVERSE)) return 0;
   const auto content = ZSTD_getFrameContentSize(*buffer, bytes);
   void* out = H5allocate_memory(content, false);
@@ -247,17 +250,26 @@ TEST(Pack, OrdinaryHdf5ReadsIt) {
   Packed p = many_kinds();
   const std::string path = directory / "c0.h5";
   ASSERT_TRUE(p.pack_to(path));
-  const H5Z_class2_t filter = {H5Z_CLASS_T_VERS, static_cast<H5Z_filter_t>(names::kZstdFilter), 1, 1,
-                               "zstd", nullptr, nullptr, unzstd};
+  const H5Z_class2_t filter = {H5Z_CLASS_T_VERS,
+                               static_cast<H5Z_filter_t>(names::kZstdFilter),
+                               1,
+                               1,
+                               "zstd",
+                               nullptr,
+                               nullptr,
+                               unzstd};
   ASSERT_GE(H5Zregister(&filter), 0);
   {
     Id file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
     ASSERT_TRUE(file);
     for (size_t i = 0; i < p.images.size(); ++i) {
-      Id dataset(H5Dopen2(file.get(), ("/images/" + p.images[i].name).c_str(), H5P_DEFAULT), H5Dclose);
+      Id dataset(H5Dopen2(file.get(), ("/images/" + p.images[i].name).c_str(), H5P_DEFAULT),
+                 H5Dclose);
       ASSERT_TRUE(dataset);
       std::string content(p.contents[i].size() + 1, 'z');
-      ASSERT_GE(H5Dread(dataset.get(), H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, content.data()), 0);
+      ASSERT_GE(
+          H5Dread(dataset.get(), H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, content.data()),
+          0);
       content.pop_back();
       EXPECT_TRUE(content == p.contents[i]) << p.images[i].name;
     }
@@ -274,7 +286,8 @@ TEST(Unpack, WantsAsManyFilesAsImages) {
   Packed p = many_kinds();
   ASSERT_TRUE(p.pack_to(directory / "c0.h5"));
   Unpacked out(1);
-  EXPECT_EQ(unpack(directory / "c0.h5", p.record, out.numbers, {}).error().kind(), ErrorKind::kInternal);
+  EXPECT_EQ(unpack(directory / "c0.h5", p.record, out.numbers, {}).error().kind(),
+            ErrorKind::kInternal);
   EXPECT_EQ(check_images(p.record, out.numbers).error().kind(), ErrorKind::kInternal);
 }
 
@@ -289,7 +302,8 @@ TEST(CheckImages, FindsEveryDifference) {
     ASSERT_EQ(::ftruncate(out.numbers[i], size + 1), 0);
     auto longer = check_images(p.record, out.numbers);
     ASSERT_FALSE(longer);
-    EXPECT_THAT(longer.error().what(), AllOf(HasSubstr(p.images[i].name), HasSubstr("bytes instead of")));
+    EXPECT_THAT(longer.error().what(),
+                AllOf(HasSubstr(p.images[i].name), HasSubstr("bytes instead of")));
     ASSERT_EQ(::ftruncate(out.numbers[i], size), 0);
     ASSERT_TRUE(check_images(p.record, out.numbers));
     if (size == 0) continue;

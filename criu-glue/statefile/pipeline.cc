@@ -13,7 +13,8 @@ namespace stillpoint::statefile {
 
 namespace {
 
-constexpr size_t kMemory = size_t{48} << 20;  // for buffers; the rest of 64 MiB is HDF5's and the heap's
+constexpr size_t kMemory = size_t{48}
+                           << 20;  // for buffers; the rest of 64 MiB is HDF5's and the heap's
 
 // Starts threads until one cannot be started; at least one must.
 Result<> start(std::vector<std::jthread>& threads, unsigned count,
@@ -129,7 +130,8 @@ Crew make_crew(unsigned threads, size_t per_thread, size_t per_slot) {
   return {threads, threads + 2};
 }
 
-Result<> run_ordered(Crew crew, uint64_t jobs, const ThreadWork& produce, const CallerWork& consume) {
+Result<> run_ordered(Crew crew, uint64_t jobs, const ThreadWork& produce,
+                     const CallerWork& consume) {
   Ordered o;
   o.results.resize(crew.slots);
   const std::function<void(unsigned)> body = [&](unsigned thread) {
@@ -163,7 +165,7 @@ Result<> run_fed(Crew crew, uint64_t jobs, const CallerWork& feed, const ThreadW
     f.ended = true;
   }
   f.filled.notify_all();
-  threads.clear();  // joins
+  threads.clear();                     // joins
   if (f.error) return fail(*f.error);  // of a job before the one that could not be fed
   return result;
 }

@@ -9,7 +9,9 @@
 namespace stillpoint::statefile {
 namespace {
 
-Result<> fail_at(uint64_t job) { return fail(ErrorKind::kIo, "job " + std::to_string(job)); }
+Result<> fail_at(uint64_t job) {
+  return fail(ErrorKind::kIo, "job " + std::to_string(job));
+}
 
 TEST(Pipeline, CrewFitsIntoMemory) {
   constexpr size_t kMiB = 1 << 20;
@@ -59,8 +61,9 @@ TEST(Pipeline, OrderedReportsTheFirstFailure) {
     EXPECT_EQ(result.error().what(), "job 100");
     EXPECT_EQ(consumed, 100u);
   }
-  auto result = run_ordered({4, 6}, 500, [](unsigned, unsigned, uint64_t) { return Result<>(); },
-                            [](unsigned, uint64_t job) { return job == 9 ? fail_at(job) : Result<>(); });
+  auto result = run_ordered(
+      {4, 6}, 500, [](unsigned, unsigned, uint64_t) { return Result<>(); },
+      [](unsigned, uint64_t job) { return job == 9 ? fail_at(job) : Result<>(); });
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().what(), "job 9");
 }
@@ -88,17 +91,14 @@ TEST(Pipeline, FedDoesEveryJobOnce) {
 
 TEST(Pipeline, FedReportsTheFirstFailure) {
   for (int round = 0; round < 50; ++round) {
-    auto result = run_fed({4, 6}, 500, [](unsigned, uint64_t) { return Result<>(); },
-                          [](unsigned, unsigned, uint64_t job) {
-                            return job >= 100 ? fail_at(job) : Result<>();
-                          });
+    auto result = run_fed(
+        {4, 6}, 500, [](unsigned, uint64_t) { return Result<>(); },
+        [](unsigned, unsigned, uint64_t job) { return job >= 100 ? fail_at(job) : Result<>(); });
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().what(), "job 100");
-    result = run_fed({4, 6}, 500,
-                     [](unsigned, uint64_t job) { return job == 60 ? fail_at(job) : Result<>(); },
-                     [](unsigned, unsigned, uint64_t job) {
-                       return job == 59 ? fail_at(job) : Result<>();
-                     });
+    result = run_fed(
+        {4, 6}, 500, [](unsigned, uint64_t job) { return job == 60 ? fail_at(job) : Result<>(); },
+        [](unsigned, unsigned, uint64_t job) { return job == 59 ? fail_at(job) : Result<>(); });
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().what(), "job 59");
   }

@@ -44,7 +44,9 @@ Id open_dataset(hid_t file, const char* group, const std::string& name) {
 
 }  // namespace
 
-size_t StatefileReader::max_frame() { return ZSTD_compressBound(names::kChunk); }
+size_t StatefileReader::max_frame() {
+  return ZSTD_compressBound(names::kChunk);
+}
 
 std::unexpected<Error> StatefileReader::damaged(const std::string& why) const {
   const std::string where = image_ ? ": image " + image_->name : "";
@@ -112,7 +114,8 @@ Result<> StatefileReader::read_checksums() {
   Id memory(H5Screate_simple(2, count, nullptr), H5Sclose);
   Id file(H5Dget_space(rows_.get()), H5Sclose);
   H5Sselect_hyperslab(file.get(), H5S_SELECT_SET, first, nullptr, count, nullptr);
-  if (H5Dread(rows_.get(), H5T_NATIVE_UINT8, memory.get(), file.get(), H5P_DEFAULT, ahead_.data()) < 0)
+  if (H5Dread(rows_.get(), H5T_NATIVE_UINT8, memory.get(), file.get(), H5P_DEFAULT, ahead_.data()) <
+      0)
     return failed("reading its checksums");
   rows_read_ += ahead_.size();
   return {};
@@ -134,7 +137,8 @@ Result<size_t> StatefileReader::read_chunk(uint64_t index, std::span<std::byte> 
   const std::string where = "chunk " + std::to_string(index);
   const hsize_t offset = index * names::kChunk;
   hsize_t size = 0;
-  if (H5Dget_chunk_storage_size(dataset_.get(), &offset, &size) < 0) return failed("finding " + where);
+  if (H5Dget_chunk_storage_size(dataset_.get(), &offset, &size) < 0)
+    return failed("finding " + where);
   if (size == 0) return damaged(where + " is missing");
   if (size > frame.size()) return damaged(where + " is larger than a chunk can be");
   uint32_t filters_left_out = 0;
@@ -153,6 +157,8 @@ Result<> StatefileReader::end_image() {
   return {};
 }
 
-void StatefileReader::uncache() const { ::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED); }
+void StatefileReader::uncache() const {
+  ::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED);
+}
 
 }  // namespace stillpoint::statefile

@@ -1,5 +1,6 @@
-// Reads a statefile: the HDF5 side of unpacking.  One thread only.  Nothing in the file is believed: what it
-// says has to be what the record says, and sizes are compared before anything is read.
+// Reads a statefile: the HDF5 side of unpacking.  One thread only.  Nothing in the file is
+// believed: what it says has to be what the record says, and sizes are compared before anything is
+// read.
 #pragma once
 
 #include <span>
@@ -22,8 +23,8 @@ class StatefileReader {
   // Also ends the image before: kDamaged if the checksums of that one do not make up its digest.
   Result<> begin_image(const ImageRecord& image);
   Result<> end_image();
-  // The next chunk as it is stored: bytes read into `frame` (max_frame() bytes), or 0 for a chunk that is all
-  // zeros and so is not stored; and the digest that its content must have.
+  // The next chunk as it is stored: bytes read into `frame` (max_frame() bytes), or 0 for a chunk
+  // that is all zeros and so is not stored; and the digest that its content must have.
   Result<size_t> next_chunk(std::span<std::byte> frame, Digest& digest);
 
   static size_t max_frame();

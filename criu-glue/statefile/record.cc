@@ -1,4 +1,5 @@
-// The record as JSON.  Whatever does not fit throws inside this file and becomes an error at its border.
+// The record as JSON.  Whatever does not fit throws inside this file and becomes an error at its
+// border.
 #include "criu-glue/statefile/record.h"
 
 #include <algorithm>
@@ -46,7 +47,8 @@ Json image_json(const ImageRecord& r) {
   return {{"name", text_json(r.name)}, {"size", r.size}, {"digest", to_hex(r.digest)}};
 }
 Json rank_json(const RankRecord& r) {
-  return {{"rank", r.rank}, {"pid", r.pid}, {"program", text_json(r.program)}, {"memory", r.memory}};
+  return {
+      {"rank", r.rank}, {"pid", r.pid}, {"program", text_json(r.program)}, {"memory", r.memory}};
 }
 Json file_json(const FileRecord& r) {
   return {{"path", text_json(r.path)}, {"size", r.size}, {"writable", r.writable}};
@@ -72,7 +74,8 @@ Json container_json(const ContainerRecord& c) {
 class Fields {
  public:
   Fields(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object.is_object()) throw Bad{(where_.empty() ? "the record" : where_) + " is not an object"};
+    if (!object.is_object())
+      throw Bad{(where_.empty() ? "the record" : where_) + " is not an object"};
   }
 
   template <typename T>
@@ -97,9 +100,8 @@ class Fields {
     out = *digest;
   }
   void texts(const char* name, std::vector<std::string>& out) const {
-    list(name, names::kMaxEntries, [&](const Json& value, std::string where) {
-      out.push_back(text_of(value, where));
-    });
+    list(name, names::kMaxEntries,
+         [&](const Json& value, std::string where) { out.push_back(text_of(value, where)); });
   }
   template <typename F>
   void list(const char* name, size_t most, F one) const {
@@ -127,7 +129,8 @@ class Fields {
     if (value.is_object() && value.size() == 1 && value.contains("hex") && value["hex"].is_string())
       text = bytes_from_hex(value["hex"].get_ref<const std::string&>());
     if (!text || text->size() > names::kMaxText || text->find('\0') != text->npos)
-      throw Bad{where + " is not a string of at most " + std::to_string(names::kMaxText) + " bytes"};
+      throw Bad{where + " is not a string of at most " + std::to_string(names::kMaxText) +
+                " bytes"};
     return *text;
   }
 
@@ -180,7 +183,8 @@ ContainerRecord container_of(const Fields& f) {
   f.text("hostname", c.hostname);
   f.text("network_key", c.network_key);
   f.text("statefile", c.statefile);
-  f.require(c.statefile == paths::statefile(c.index), "statefile", "is not the file of this container");
+  f.require(c.statefile == paths::statefile(c.index), "statefile",
+            "is not the file of this container");
   f.bytes("statefile_size", c.statefile_size);
   f.digest("statefile_digest", c.statefile_digest);
   read_list(f, "images", c.images, image_of);
@@ -250,8 +254,8 @@ Manifest manifest_of(const Fields& f) {
   return m;
 }
 
-// The deepest value of a record is five levels down; the parser would take millions, and their memory.  (Its
-// callback could count as well, but makes long lists take quadratic time.)
+// The deepest value of a record is five levels down; the parser would take millions, and their
+// memory.  (Its callback could count as well, but makes long lists take quadratic time.)
 bool is_shallow(std::string_view text) {
   int depth = 0;
   bool in_string = false;
@@ -291,7 +295,9 @@ bool is_image_name(std::string_view name) {
   return good;
 }
 
-std::string to_json(const ContainerRecord& container) { return container_json(container).dump(); }
+std::string to_json(const ContainerRecord& container) {
+  return container_json(container).dump();
+}
 
 std::string to_json(const Manifest& m) {
   const Json json = {
@@ -328,7 +334,9 @@ std::string to_json(const Manifest& m) {
   return json.dump(1) + "\n";
 }
 
-Result<Manifest> manifest_from_json(std::string_view text) { return parse(text, manifest_of); }
+Result<Manifest> manifest_from_json(std::string_view text) {
+  return parse(text, manifest_of);
+}
 
 Result<ContainerRecord> container_from_json(std::string_view text) {
   return parse(text, container_of);

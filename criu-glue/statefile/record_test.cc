@@ -68,9 +68,9 @@ void spoil_each(ordered_json& root, ordered_json& node) {
   for (auto it = node.begin(); it != node.end(); ++it) {
     const ordered_json good = it.value();
     if (node.is_object() && !good.is_null()) {
-      for (const ordered_json& bad :
-           {ordered_json(nullptr), ordered_json(-1), ordered_json(1.5), ordered_json(uint64_t{1} << 63),
-            ordered_json("\xc3\xa9"), ordered_json::array({17}), ordered_json::object()}) {
+      for (const ordered_json& bad : {ordered_json(nullptr), ordered_json(-1), ordered_json(1.5),
+                                      ordered_json(uint64_t{1} << 63), ordered_json("\xc3\xa9"),
+                                      ordered_json::array({17}), ordered_json::object()}) {
         if (bad.type() == good.type()) continue;
         it.value() = bad;
         auto result = manifest_from_json(root.dump());
@@ -118,26 +118,30 @@ TEST_P(BadValue, IsRefused) {
 INSTANTIATE_TEST_SUITE_P(
     Record, BadValue,
     testing::Values(
-        Spoil{"/job", "../ring"}, Spoil{"/job", ""}, Spoil{"/epoch", 0}, Spoil{"/uid", uint64_t{1} << 32},
-        Spoil{"/stdout_bytes", uint64_t{1} << 54}, Spoil{"/containers", ordered_json::array()},
-        Spoil{"/argv/0", std::string("a\0b", 3)}, Spoil{"/argv/0", std::string(200000, 'x')},
-        Spoil{"/argv/0", {{"hex", "4"}}}, Spoil{"/argv/0", {{"hex", "zz"}}}, Spoil{"/argv/0", {{"hex", "00"}}},
+        Spoil{"/job", "../ring"}, Spoil{"/job", ""}, Spoil{"/epoch", 0},
+        Spoil{"/uid", uint64_t{1} << 32}, Spoil{"/stdout_bytes", uint64_t{1} << 54},
+        Spoil{"/containers", ordered_json::array()}, Spoil{"/argv/0", std::string("a\0b", 3)},
+        Spoil{"/argv/0", std::string(200000, 'x')}, Spoil{"/argv/0", {{"hex", "4"}}},
+        Spoil{"/argv/0", {{"hex", "zz"}}}, Spoil{"/argv/0", {{"hex", "00"}}},
         Spoil{"/containers/0/index", 1}, Spoil{"/containers/0/statefile", "../../etc/passwd"},
         Spoil{"/containers/0/statefile", "c1.h5"}, Spoil{"/containers/0/statefile_digest", "00"},
         Spoil{"/containers/0/statefile_digest", std::string(64, 'G')},
         Spoil{"/containers/0/images/0/name", "a/b"}, Spoil{"/containers/0/images/0/name", ".."},
-        Spoil{"/containers/0/images/0/name", ""}, Spoil{"/containers/0/images/0/name", "core-1.img"},
+        Spoil{"/containers/0/images/0/name", ""},
+        Spoil{"/containers/0/images/0/name", "core-1.img"},
         Spoil{"/containers/0/images/0/name", std::string(256, 'x')},
         Spoil{"/containers/0/images/0/size", (uint64_t{1} << 50) + 1},
         Spoil{"/containers/0/ranks/0/rank", 2}, Spoil{"/containers/0/ranks/0/rank", 1},
         Spoil{"/containers/0/ranks/0/pid", uint64_t{1} << 31},
-        Spoil{"/containers/0/files/0/path", "relative"}, Spoil{"/containers/0/files/0/path", "/a/../b"},
-        Spoil{"/containers/0/files/0/path", "/.."}, Spoil{"/containers/0/mounts/0/destination", "home"}));
+        Spoil{"/containers/0/files/0/path", "relative"},
+        Spoil{"/containers/0/files/0/path", "/a/../b"}, Spoil{"/containers/0/files/0/path", "/.."},
+        Spoil{"/containers/0/mounts/0/destination", "home"}));
 
 TEST(Record, TooManyIsRefused) {
   auto json = ordered_json::parse(to_json(full_manifest()));
-  for (const auto& [where, most] : {std::pair("/argv", 65536u), std::pair("/containers/0/images", 65536u),
-                                    std::pair("/containers/0/files", 65536u), std::pair("/containers", 4096u)}) {
+  for (const auto& [where, most] :
+       {std::pair("/argv", 65536u), std::pair("/containers/0/images", 65536u),
+        std::pair("/containers/0/files", 65536u), std::pair("/containers", 4096u)}) {
     auto more = json;
     auto& list = more[ordered_json::json_pointer(where)];
     const auto one = list[0];
@@ -154,7 +158,8 @@ TEST(Record, GarbageIsRefused) {
     EXPECT_FALSE(manifest_from_json(good.substr(0, length)));
   for (const std::string& text :
        {std::string("[]"), std::string("null"), std::string("{}"), good + "x", "\xff" + good,
-        std::string(1 << 20, '['), "{\"a\\\"" + std::string(1 << 20, '['), std::string("{\"job\":\"\xff\"}")}) {
+        std::string(1 << 20, '['), "{\"a\\\"" + std::string(1 << 20, '['),
+        std::string("{\"job\":\"\xff\"}")}) {
     auto result = manifest_from_json(text);
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().kind(), ErrorKind::kDamaged);
@@ -179,10 +184,11 @@ TEST(Record, DigestsAsHex) {
 }
 
 TEST(Text, KnowsUtf8) {
-  for (const char* good : {"", "abc", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf"})
+  for (const char* good :
+       {"", "abc", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf"})
     EXPECT_TRUE(is_utf8(good));
-  for (const char* bad : {"\x80", "\xc3", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80",
-                          "\xf8\x88\x80\x80\x80", "a\xff", "\xe2\x82"})
+  for (const char* bad : {"\x80", "\xc3", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80",
+                          "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80", "a\xff", "\xe2\x82"})
     EXPECT_FALSE(is_utf8(bad));
 }
 

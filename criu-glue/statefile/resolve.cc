@@ -19,9 +19,10 @@ bool has_manifest(const fs::path& directory) {
 Result<CheckpointPlace> place_of_epoch(const fs::path& directory) {
   const auto epoch = paths::epoch_of(directory.filename().string());
   if (!epoch)
-    return fail(ErrorKind::kUsage,
-                directory.string() + " holds a checkpoint, but its name is not the number of an epoch",
-                "give the directory its number back");
+    return fail(
+        ErrorKind::kUsage,
+        directory.string() + " holds a checkpoint, but its name is not the number of an epoch",
+        "give the directory its number back");
   return CheckpointPlace{directory.parent_path().string(), *epoch};
 }
 
@@ -78,7 +79,8 @@ Result<CheckpointPlace> absolute_place(Result<CheckpointPlace> place) {
 
 }  // namespace
 
-Result<CheckpointPlace> resolve_checkpoint(const std::string& named, const std::string& checkpoints) {
+Result<CheckpointPlace> resolve_checkpoint(const std::string& named,
+                                           const std::string& checkpoints) {
   std::error_code ec;
   const fs::path path = fs::canonical(named, ec);
   std::string as_path = ec ? "no such file or directory" : "";

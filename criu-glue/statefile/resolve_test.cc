@@ -90,7 +90,8 @@ TEST_F(Resolve, SaysWhatWasLookedForWhere) {
   fs::rename(base + "/ring.0/1", base + "/ring.0/copy");
   EXPECT_EQ(error(base + "/ring.0/copy").kind(), ErrorKind::kUsage);
   EXPECT_EQ(error("").kind(), ErrorKind::kNotFound);
-  EXPECT_THAT(resolve_checkpoint("ring", "/no/such").error().line(), HasSubstr("/no/such/ring.<step>"));
+  EXPECT_THAT(resolve_checkpoint("ring", "/no/such").error().line(),
+              HasSubstr("/no/such/ring.<step>"));
 }
 
 }  // namespace

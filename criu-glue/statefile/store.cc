@@ -1,5 +1,6 @@
-// What is permanent is decided by one name, manifest.h5: it appears last (commit) and goes first (prune), so a
-// crash between any two calls leaves an epoch that is whole or one that sweep() removes.
+// What is permanent is decided by one name, manifest.h5: it appears last (commit) and goes first
+// (prune), so a crash between any two calls leaves an epoch that is whole or one that sweep()
+// removes.
 #include "criu-glue/statefile/store.h"
 
 #include <fcntl.h>
@@ -19,7 +20,9 @@ namespace stillpoint::statefile {
 
 namespace {
 
-std::string tentative(const std::string& name) { return name + paths::kTentative; }
+std::string tentative(const std::string& name) {
+  return name + paths::kTentative;
+}
 
 // Names that we make in an epoch's directory; anything else there is somebody else's and stays.
 bool is_ours(const std::string& name) {
@@ -41,8 +44,8 @@ Result<> make_directories(const std::string& path) {
   return sync_directory(parent);
 }
 
-// Empties an epoch's directory of what is ours (the manifest first) and removes it, unless somebody keeps
-// something of his own in it.
+// Empties an epoch's directory of what is ours (the manifest first) and removes it, unless somebody
+// keeps something of his own in it.
 Result<> remove_epoch(const Directory& job, const std::string& name) {
   auto epoch = job.sub(name);
   if (!epoch) return fail(epoch.error());
@@ -95,8 +98,9 @@ Result<Fd> Store::lock() const {
     return fail(ErrorKind::kBusy, "another run of this job holds " + path,
                 "wait for it to end, or give this one another name");
   if (errno == ENOSYS || errno == ENOLCK || errno == EOPNOTSUPP)
-    return fail(system_error("locking " + path, errno)
-                    .advise("the file system has to support flock (Lustre: mount it with -o flock)"));
+    return fail(
+        system_error("locking " + path, errno)
+            .advise("the file system has to support flock (Lustre: mount it with -o flock)"));
   return fail_errno("locking " + path);
 }
 
@@ -180,8 +184,8 @@ Result<> Store::commit(uint64_t epoch, const std::string& manifest_bytes) const 
 
   // Permanent.  The link is for people: no reason to call the checkpoint failed.
   if (auto r = job->link(paths::kLatest, name); !r)
-    log::warning("checkpoint " + name + " is complete, but 'latest' does not point to it: " +
-                 r.error().line());
+    log::warning("checkpoint " + name +
+                 " is complete, but 'latest' does not point to it: " + r.error().line());
   return {};
 }
 

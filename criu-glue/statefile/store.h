@@ -1,6 +1,7 @@
-// A job's checkpoints in a directory of the user's (layout: common/paths.h).  A checkpoint is permanent once its
-// manifest.h5 has its name; everything else is tentative and may be swept.  Every call acts as the calling
-// process's user: the agent calls from workers that have become the job's user.
+// A job's checkpoints in a directory of the user's (layout: common/paths.h).  A checkpoint is
+// permanent once its manifest.h5 has its name; everything else is tentative and may be swept. Every
+// call acts as the calling process's user: the agent calls from workers that have become the job's
+// user.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,8 @@ class Store {
 
   const std::string& directory() const { return directory_; }
 
-  // Held by the agent while the job runs (flock; goes with the descriptor).  kBusy while another holds it.
+  // Held by the agent while the job runs (flock; goes with the descriptor).  kBusy while another
+  // holds it.
   Result<Fd> lock() const;
 
   std::vector<uint64_t> epochs() const;  // permanent ones, ascending
@@ -37,8 +39,8 @@ class Store {
 
   // tentative statefile -> statefile.  After it was packed and verified.
   Result<> seal(uint64_t epoch, uint32_t container) const;
-  // Writes the manifest under its tentative name, fsyncs, renames, fsyncs the directory: permanent from here.
-  // Then moves `latest`.
+  // Writes the manifest under its tentative name, fsyncs, renames, fsyncs the directory: permanent
+  // from here. Then moves `latest`.
   Result<> commit(uint64_t epoch, const std::string& manifest_bytes) const;
   // Removes a tentative epoch.  Nothing happens to a permanent one.
   Result<> abort(uint64_t epoch) const;
@@ -51,12 +53,13 @@ class Store {
   std::string directory_;
 };
 
-// What a user may name on a command line, resolved: a manifest, an epoch's directory, a job's directory
-// (newest epoch), or a job's name below `checkpoints` (newest run of that name).
+// What a user may name on a command line, resolved: a manifest, an epoch's directory, a job's
+// directory (newest epoch), or a job's name below `checkpoints` (newest run of that name).
 struct CheckpointPlace {
   std::string job_directory;
   uint64_t epoch = 0;
 };
-Result<CheckpointPlace> resolve_checkpoint(const std::string& named, const std::string& checkpoints);
+Result<CheckpointPlace> resolve_checkpoint(const std::string& named,
+                                           const std::string& checkpoints);
 
 }  // namespace stillpoint::statefile

@@ -26,7 +26,9 @@ class StoreTest : public testing::Test {
     ASSERT_EQ(why(store.seal(epoch, 0)), "");
     ASSERT_EQ(why(store.commit(epoch, "manifest of " + std::to_string(epoch))), "");
   }
-  bool exists(const std::string& name) const { return fs::exists(fs::symlink_status(store.directory() + "/" + name)); }
+  bool exists(const std::string& name) const {
+    return fs::exists(fs::symlink_status(store.directory() + "/" + name));
+  }
   std::string link() const { return fs::read_symlink(store.directory() + "/latest"); }
 
   TempDirectory directory;
@@ -36,7 +38,7 @@ class StoreTest : public testing::Test {
 
 TEST_F(StoreTest, MakesItsDirectoryForItsUserAlone) {
   EXPECT_EQ(store.directory(), checkpoints + "/ring.0");
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat(store.directory().c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0700u);
   EXPECT_TRUE(Store::open(checkpoints, "ring", 0, false));
@@ -51,11 +53,11 @@ TEST_F(StoreTest, ReasonsNameThePath) {
   ASSERT_FALSE(result);
   EXPECT_THAT(result.error().line(), HasSubstr(directory / "file"));
   fs::remove_all(store.directory());
-  for (const auto& kind : {store.begin(1).error().kind(), store.commit(1, "x").error().kind(),
-                           store.latest().error().kind(), store.lock().error().kind(),
-                           store.sweep().error().kind(), store.abort(1).error().kind(),
-                           store.next_epoch().error().kind(), store.seal(1, 0).error().kind(),
-                           store.prune(1).error().kind()})
+  for (const auto& kind :
+       {store.begin(1).error().kind(), store.commit(1, "x").error().kind(),
+        store.latest().error().kind(), store.lock().error().kind(), store.sweep().error().kind(),
+        store.abort(1).error().kind(), store.next_epoch().error().kind(),
+        store.seal(1, 0).error().kind(), store.prune(1).error().kind()})
     EXPECT_EQ(kind, ErrorKind::kNotFound);
   EXPECT_TRUE(store.epochs().empty());
   EXPECT_THAT(store.begin(1).error().line(), HasSubstr(store.directory()));
@@ -158,8 +160,8 @@ TEST_F(StoreTest, SweepRemovesOnlyWhatIsTentative) {
   EXPECT_FALSE(exists("3"));
   EXPECT_FALSE(exists("latest.tentative"));
   EXPECT_FALSE(exists("4/c0.h5.tentative"));
-  for (const char* name : {"1/manifest.h5", "1/c0.h5", "2/manifest.h5", "latest", "lock", "4/notes.txt", "007",
-                           "results", "README", "9"})
+  for (const char* name : {"1/manifest.h5", "1/c0.h5", "2/manifest.h5", "latest", "lock",
+                           "4/notes.txt", "007", "results", "README", "9"})
     EXPECT_TRUE(exists(name)) << name;
   EXPECT_TRUE(fs::exists(directory / "elsewhere/c0.h5"));
   EXPECT_THAT(store.epochs(), ElementsAre(1, 2));

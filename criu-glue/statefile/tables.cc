@@ -49,9 +49,8 @@ Result<> write_table(hid_t file, const char* name, const std::vector<Row>& rows,
   Id space(H5Screate_simple(1, &extent, nullptr), H5Sclose);
   Id table(H5Dcreate2(file, name, packed.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
            H5Dclose);
-  const bool good =
-      table && (rows.empty() || H5Dwrite(table.get(), memory.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT,
-                                         rows.data()) >= 0);
+  const bool good = table && (rows.empty() || H5Dwrite(table.get(), memory.get(), H5S_ALL, H5S_ALL,
+                                                       H5P_DEFAULT, rows.data()) >= 0);
   if (!good) return fail(hdf5_error(ErrorKind::kInternal, std::string("table ") + name));
   return {};
 }

@@ -130,6 +130,8 @@ struct Unpacked {
   }
 };
 
-inline std::string why(const Result<>& result) { return result ? "" : result.error().line(); }
+inline std::string why(const Result<>& result) {
+  return result ? "" : result.error().line();
+}
 
 }  // namespace stillpoint::statefile::test

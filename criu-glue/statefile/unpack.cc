@@ -1,7 +1,5 @@
-// Reading a statefile: the calling thread has HDF5 read stored chunks, threads decompress and check them and,
-// when unpacking, write them out.
-#include "criu-glue/statefile/pack.h"
-
+// Reading a statefile: the calling thread has HDF5 read stored chunks, threads decompress and check
+// them and, when unpacking, write them out.
 #include <fcntl.h>
 #include <unistd.h>
 #include <zstd.h>
@@ -12,6 +10,7 @@
 #include "criu-glue/statefile/buffer.h"
 #include "criu-glue/statefile/chunk_map.h"
 #include "criu-glue/statefile/digest.h"
+#include "criu-glue/statefile/pack.h"
 #include "criu-glue/statefile/pipeline.h"
 #include "criu-glue/statefile/reader.h"
 
@@ -93,7 +92,8 @@ class Unpacker {
     return {};
   }
 
-  // The frame must say that it holds a chunk, be one frame and no more, and hold what the checksum says.
+  // The frame must say that it holds a chunk, be one frame and no more, and hold what the checksum
+  // says.
   Result<> decompress(Thread& thread, const Slot& slot, ChunkMap::Place place) const {
     const uint64_t image_size = record_.images[place.image].size;
     const size_t size = chunk_bytes(image_size, place.chunk);
@@ -113,8 +113,8 @@ class Unpacker {
   }
 
   std::unexpected<Error> damaged(ChunkMap::Place place, const std::string& why) const {
-    return fail(ErrorKind::kDamaged, path_ + ": image " + record_.images[place.image].name + ": chunk " +
-                                         std::to_string(place.chunk) + " " + why);
+    return fail(ErrorKind::kDamaged, path_ + ": image " + record_.images[place.image].name +
+                                         ": chunk " + std::to_string(place.chunk) + " " + why);
   }
 
   StatefileReader& reader_;
@@ -149,8 +149,8 @@ Result<> verify(const std::string& path, const ContainerRecord& record, const On
   return result;
 }
 
-Result<> unpack(const std::string& path, const ContainerRecord& record, const std::vector<int>& into,
-                const OnBytes& on_bytes) {
+Result<> unpack(const std::string& path, const ContainerRecord& record,
+                const std::vector<int>& into, const OnBytes& on_bytes) {
   if (auto r = prepare_output(record, into); !r) return r;
   auto reader = StatefileReader::open(path, record);
   if (!reader) return fail(reader.error());

@@ -15,9 +15,9 @@ namespace {
 
 constexpr size_t kRowsAtOnce = 1024;
 
-// HDF5 cannot be told to give a file up: closing it writes what is in its caches, and where that fails again
-// (the file system is still full) the file stays open for good and the library complains at exit.  So the
-// rest goes into memory that is thrown away.
+// HDF5 cannot be told to give a file up: closing it writes what is in its caches, and where that
+// fails again (the file system is still full) the file stays open for good and the library
+// complains at exit.  So the rest goes into memory that is thrown away.
 void divert(hid_t file) {
   void* handle = nullptr;
   if (H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) < 0 || !handle) return;
@@ -67,13 +67,15 @@ Id StatefileWriter::make_image_dataset(const std::string& name, uint64_t size) c
     const hsize_t chunk = std::min<uint64_t>(size, names::kChunk);
     const auto level = static_cast<unsigned>(level_);
     H5Pset_chunk(how.get(), 1, &chunk);
-    // "Optional" only here, where no such filter is registered: every chunk that we write has been through it.
-    H5Pset_filter(how.get(), static_cast<H5Z_filter_t>(names::kZstdFilter), H5Z_FLAG_OPTIONAL, 1, &level);
+    // "Optional" only here, where no such filter is registered: every chunk that we write has been
+    // through it.
+    H5Pset_filter(how.get(), static_cast<H5Z_filter_t>(names::kZstdFilter), H5Z_FLAG_OPTIONAL, 1,
+                  &level);
   }
   const hsize_t extent = size;
   Id space(H5Screate_simple(1, &extent, nullptr), H5Sclose);
-  return Id(H5Dcreate2(images_.get(), name.c_str(), H5T_STD_U8LE, space.get(), H5P_DEFAULT, how.get(),
-                       H5P_DEFAULT),
+  return Id(H5Dcreate2(images_.get(), name.c_str(), H5T_STD_U8LE, space.get(), H5P_DEFAULT,
+                       how.get(), H5P_DEFAULT),
             H5Dclose);
 }
 
@@ -111,7 +113,8 @@ Result<> StatefileWriter::flush_checksums() {
   Id memory(H5Screate_simple(2, count, nullptr), H5Sclose);
   Id file(H5Dget_space(rows_.get()), H5Sclose);
   H5Sselect_hyperslab(file.get(), H5S_SELECT_SET, first, nullptr, count, nullptr);
-  if (H5Dwrite(rows_.get(), H5T_NATIVE_UINT8, memory.get(), file.get(), H5P_DEFAULT, pending_.data()) < 0)
+  if (H5Dwrite(rows_.get(), H5T_NATIVE_UINT8, memory.get(), file.get(), H5P_DEFAULT,
+               pending_.data()) < 0)
     return fail(failed("checksums of image " + image_));
   rows_written_ += pending_.size();
   pending_.clear();
@@ -131,12 +134,13 @@ Result<> StatefileWriter::describe(const Manifest& about, const ContainerRecord&
 }
 
 Result<> StatefileWriter::finish(ContainerRecord& record) {
-  // Flushed before it is closed: from a failed flush we can still get away (divert), from a failed close not.
+  // Flushed before it is closed: from a failed flush we can still get away (divert), from a failed
+  // close not.
   if (H5Fflush(file_.get(), H5F_SCOPE_GLOBAL) < 0) return fail(failed("flushing it"));
   checksums_.reset(), images_.reset();
   if (!file_.reset()) return fail(failed("closing it"));
   if (::fsync(fd_.get()) != 0) return fail_errno("fsync " + path_);
-  struct stat st {};
+  struct stat st{};
   if (::fstat(fd_.get(), &st) != 0) return fail_errno(path_);
   record.statefile_size = static_cast<uint64_t>(st.st_size);
   auto digest = digest_of_file(fd_.get(), record.statefile_size);

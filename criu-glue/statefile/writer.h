@@ -1,6 +1,7 @@
 // Writes a statefile: the HDF5 side of packing.  One thread only.
 //
-//   create, then for each image begin_image, put_chunk in order, end_image; then describe; then finish.
+//   create, then for each image begin_image, put_chunk in order, end_image; then describe; then
+//   finish.
 //
 // Whatever is destroyed unfinished is removed.
 #pragma once

@@ -1,5 +1,6 @@
-// statefile_bench DIRECTORY FILE...: packs the files into a statefile in DIRECTORY, verifies and unpacks it, and
-// says how fast and how large that was, beside `zstd -T0 -1` of the same files.  Removes what it made.
+// statefile_bench DIRECTORY FILE...: packs the files into a statefile in DIRECTORY, verifies and
+// unpacks it, and says how fast and how large that was, beside `zstd -T0 -1` of the same files.
+// Removes what it made.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -32,7 +33,7 @@ Result<Input> open_input(int count, char** paths) {
   for (int i = 0; i < count; ++i) {
     auto fd = open_file(paths[i], O_RDONLY);
     if (!fd) return fail(fd.error());
-    struct stat st {};
+    struct stat st{};
     if (::fstat(fd->get(), &st) != 0) return fail_errno(paths[i]);
     const auto size = static_cast<uint64_t>(st.st_size);
     input.paths.emplace_back(paths[i]);
@@ -56,18 +57,19 @@ Result<> measure(const char* what, uint64_t bytes, int who, const std::function<
   if (auto r = work(); !r) return fail(r.error().during(what));
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   const double mb = 1e-6 * static_cast<double>(bytes);
-  std::printf("%-14s %7.3f s %8.0f MB/s   processor %7.3f s\n", what, took.count(), mb / took.count(),
-              cpu_seconds(who) - cpu);
+  std::printf("%-14s %7.3f s %8.0f MB/s   processor %7.3f s\n", what, took.count(),
+              mb / took.count(), cpu_seconds(who) - cpu);
   return {};
 }
 
 Result<> zstd_by_hand(const Input& input, const std::string& output) {
-  std::vector<std::string> argv = {"sh", "-c", "out=$1; shift; exec zstd -q -T0 -1 -c \"$@\" > \"$out\"",
-                                   "sh", output};
+  std::vector<std::string> argv = {
+      "sh", "-c", "out=$1; shift; exec zstd -q -T0 -1 -c \"$@\" > \"$out\"", "sh", output};
   argv.insert(argv.end(), input.paths.begin(), input.paths.end());
   auto done = run_program(argv, Deadline::in(std::chrono::minutes(30)));
   if (!done) return fail(done.error());
-  if (!done->exit.ok()) return fail(ErrorKind::kSystem, "zstd: " + done->exit.describe() + ": " + done->out);
+  if (!done->exit.ok())
+    return fail(ErrorKind::kSystem, "zstd: " + done->exit.describe() + ": " + done->out);
   return {};
 }
 
