@@ -173,13 +173,16 @@ Result<int> restart_job(const RestartRequest& request, ProgressSink& sink) {
   IntervalTimer interval(job, checkpointer, sink);
   std::unique_ptr<ControlServer> server;
   const auto life = [&]() -> Task<Result<int>> {
+    const auto start = std::chrono::steady_clock::now();
     if (auto r = co_await restore_job(job, *found, sink); !r) co_return fail(r.error());
     sink.finished();
     if (auto r = co_await job.connect({}); !r) co_return fail(r.error());
+    const auto took = std::chrono::duration_cast<Milliseconds>(std::chrono::steady_clock::now() - start);
     co_return co_await serve(job, checkpointer, interval, server,
                              "job " + about.job + " restarted from checkpoint " +
                                  std::to_string(about.restarted_from) + " (" +
-                                 found->manifest.created + "), " + ranks_text(about.ranks));
+                                 found->manifest.created + "), " + ranks_text(about.ranks) +
+                                 ", in " + format_duration(took));
   };
   auto status = run_to_end(io, life());
   if (status) say_goodbye(job, checkpointer, *status);

@@ -38,7 +38,7 @@ Result<int> checkpoint_command(const Arguments& arguments) {
 
   control::Request request;
   request.mutable_checkpoint()->set_stop(parsed->has("stop"));
-  ProgressBar bar(false);
+  ProgressBar bar;
   auto reply = ask(job, request, Deadline::in(*timeout), [&](const control::Progress& p) {
     bar.update(p.phase(), p.done(), p.total());
   });

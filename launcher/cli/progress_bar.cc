@@ -21,8 +21,7 @@ size_t terminal_width() {
 
 }  // namespace
 
-ProgressBar::ProgressBar(bool plain_lines)
-    : terminal_(::isatty(STDERR_FILENO)), plain_lines_(plain_lines) {
+ProgressBar::ProgressBar() : terminal_(::isatty(STDERR_FILENO)) {
   log::set_before_line([this] { erase(); });
 }
 
@@ -33,7 +32,6 @@ ProgressBar::~ProgressBar() {
 
 void ProgressBar::update(const std::string& phase, uint64_t done, uint64_t total) {
   if (phase != phase_) {
-    end_phase();
     phase_ = phase;
     started_ = std::chrono::steady_clock::now();
   }
@@ -42,15 +40,8 @@ void ProgressBar::update(const std::string& phase, uint64_t done, uint64_t total
   if (terminal_) draw();
 }
 
-void ProgressBar::finished() { end_phase(); }
-
-void ProgressBar::end_phase() {
+void ProgressBar::finished() {
   erase();
-  if (!terminal_ && plain_lines_ && !phase_.empty()) {
-    const auto took = std::chrono::duration_cast<Milliseconds>(std::chrono::steady_clock::now() - started_);
-    log::info(phase_ + ": " + format_bytes(done_) + " in " + format_duration(took) + ", " +
-              format_rate(done_, took));
-  }
   phase_.clear();
 }
 

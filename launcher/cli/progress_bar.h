@@ -1,5 +1,5 @@
-// Progress on standard error: a bar with rate and time left on a terminal, a plain line at the end of a phase
-// elsewhere.  The bar takes itself off before anything else is written (common/log.h).
+// Progress on standard error: a bar with rate and time left, if that is a terminal (elsewhere the plain lines that
+// are said at the end suffice).  The bar takes itself off before anything else is written (common/log.h).
 #pragma once
 
 #include <chrono>
@@ -11,7 +11,7 @@ namespace stillpoint::cli {
 
 class ProgressBar : public agent::ProgressSink {
  public:
-  explicit ProgressBar(bool plain_lines);  // whether phases are told where there is no terminal
+  ProgressBar();
   ~ProgressBar() override;
   void update(const std::string& phase, uint64_t done, uint64_t total) override;
   void finished() override;
@@ -19,9 +19,8 @@ class ProgressBar : public agent::ProgressSink {
  private:
   void draw();
   void erase();
-  void end_phase();
 
-  bool terminal_, plain_lines_;
+  bool terminal_;
   bool drawn_ = false;
   std::string phase_;
   uint64_t done_ = 0, total_ = 0;

@@ -43,7 +43,7 @@ Result<int> restart_command(const Arguments& arguments) {
                                       .has_keep = parsed->has("checkpoint-keep"),
                                       .tag_output = parsed->has("tag-output"),
                                       .policy = *policy};
-  ProgressBar bar(true);
+  ProgressBar bar;
   return agent::restart_job(request, bar);
 }
 

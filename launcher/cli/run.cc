@@ -120,7 +120,7 @@ Result<int> run_command(const Arguments& arguments) {
   auto request = request_from(*parsed);
   if (!request) return fail(request.error());
   if (auto r = need_root("run"); !r) return fail(r.error());
-  ProgressBar bar(false);
+  ProgressBar bar;
   return agent::run_job(*request, bar);
 }
 

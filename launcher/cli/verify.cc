@@ -61,7 +61,7 @@ Result<int> verify_command(const Arguments& arguments) {
   if (!reader) return fail(reader.error());
   auto read = reader->read(parsed->text("checkpoint"), checkpoints);
   if (!read) return fail(read.error());
-  ProgressBar bar(false);
+  ProgressBar bar;
   auto bytes = verify_statefiles(*read, bar);
   bar.finished();
   if (!bytes) return fail(bytes.error());

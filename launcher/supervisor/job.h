@@ -3,13 +3,11 @@
 //   idle -> running -> (settling ->) ending -> clearing -> ended
 //
 //   running    until every rank has ended well, or one has not.
-//   settling   a rank called MPI_Abort.  That may be its answer to the death of another rank, which
-//   the kernel reports
-//              a moment later; so the cause is decided after a short while.
+//   settling   a rank called MPI_Abort.  That may be its answer to the death of another rank,
+//              which the kernel reports a moment later: the cause is decided after a short while.
 //   ending     the ranks get SIGTERM, after the grace time SIGKILL.
-//   clearing   no rank is left.  Processes that they started get a moment to end by themselves (a
-//   `tee` that still
-//              writes), then SIGKILL.
+//   clearing   no rank is left.  Processes that they started get a moment to end by themselves
+//              (a `tee` that still writes), then SIGKILL.
 //
 // Time is counted in ticks of a second that the caller gives, not read from a clock: a job that is
 // frozen for a dump must not wake up to timeouts.  No I/O: it acts through Actions.  Used by one

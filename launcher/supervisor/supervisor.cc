@@ -9,7 +9,6 @@
 #include <filesystem>
 #include <utility>
 
-#include "common/log.h"
 #include "common/wire/versions.h"
 
 namespace stillpoint::supervisor {

@@ -1,5 +1,5 @@
-/* comms: communicators of every origin, checked by a sum over their ranks: dup, split, create_group, and
-   create_from_group in a session.  Rank 0 prints the total. */
+/* comms: communicators of every origin, checked by a sum over their ranks: dup, split, create_group,
+   and create_from_group in a session.  Rank 0 prints the total. */
 #include <mpi.h>
 #include <stdio.h>
 

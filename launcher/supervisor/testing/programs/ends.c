@@ -1,6 +1,6 @@
 /* ends RANK HOW NUMBER: that rank ends badly while the others wait for it in MPI_Barrier.
-   HOW: "abort" (MPI_Abort), "exit" (without MPI_Finalize), "signal" (kills itself), "late" (status after
-   MPI_Finalize), "never" (does not call MPI_Init at all). */
+   HOW: "abort" (MPI_Abort), "exit" (without MPI_Finalize), "signal" (kills itself), "late" (status
+   after MPI_Finalize), "never" (does not call MPI_Init at all). */
 #include <mpi.h>
 #include <signal.h>
 #include <stdlib.h>
