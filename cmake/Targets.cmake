@@ -63,5 +63,7 @@ function(stillpoint_test name)
   target_link_libraries(${name} PRIVATE stillpoint_flags ${arg_LIBS} GTest::gmock GTest::gtest_main)
   target_compile_options(${name} PRIVATE ${stillpoint_sanitizer_flags})
   target_link_options(${name} PRIVATE ${stillpoint_sanitizer_flags})
+  # Tests are compiled often and run shortly: not optimized.
+  target_compile_options(${name} PRIVATE -O0 -g1 -U_FORTIFY_SOURCE)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 120)
 endfunction()

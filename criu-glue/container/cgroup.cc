@@ -37,7 +37,8 @@ std::optional<Place> find_hierarchy(const std::string& mountinfo, const std::str
     std::string id, parent, device, root, mount, fs, source, super;
     left >> id >> parent >> device >> root >> mount;
     right >> fs >> source >> super;
-    if (fs == type && (controller.empty() || ("," + super + ",").find("," + controller + ",") != super.npos))
+    if (fs == type &&
+        (controller.empty() || ("," + super + ",").find("," + controller + ",") != super.npos))
       found = Place{mount, root};
   }
   return found;
@@ -78,7 +79,9 @@ Result<std::string> make_group(const std::string& directory, const std::string& 
   return path;
 }
 
-bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool exists(const std::string& path) {
+  return ::access(path.c_str(), F_OK) == 0;
+}
 
 // "populated" or "frozen" of cgroup.events.
 Result<bool> event_is_set(int fd, const std::string& name) {
@@ -89,8 +92,10 @@ Result<bool> event_is_set(int fd, const std::string& name) {
   return text.find("\n" + name + " 1") != text.npos;
 }
 
-// True once the event has the wanted value, false at the deadline.  The kernel says POLLPRI at every change.
-Result<bool> await_event(const std::string& group, const std::string& name, bool wanted, Deadline deadline) {
+// True once the event has the wanted value, false at the deadline.  The kernel says POLLPRI at
+// every change.
+Result<bool> await_event(const std::string& group, const std::string& name, bool wanted,
+                         Deadline deadline) {
   auto events = open_file(group + "/cgroup.events", O_RDONLY);
   if (!events) return fail(events.error());
   for (;;) {
@@ -157,7 +162,8 @@ Result<Cgroup> Cgroup::create(const std::string& name) {
   if (!group) {
     const auto directory = own_directory("cgroup", "freezer");
     if (!directory)
-      return fail(ErrorKind::kUnfit, "no cgroup freezer: neither cgroup v2 nor the v1 freezer is mounted",
+      return fail(ErrorKind::kUnfit,
+                  "no cgroup freezer: neither cgroup v2 nor the v1 freezer is mounted",
                   "mount cgroup2 on /sys/fs/cgroup");
     auto path = make_group(*directory, name);
     if (!path) return fail(path.error());
@@ -243,7 +249,8 @@ Result<bool> Cgroup::empty(Deadline deadline) const {
 
 Result<> Cgroup::destroy(Deadline deadline) const {
   if (!exists(path_)) return {};
-  // Killed first, so that nothing runs on for an instant.  v1 delivers the signal once it has thawed.
+  // Killed first, so that nothing runs on for an instant.  v1 delivers the signal once it has
+  // thawed.
   if (auto r = kill_all(); !r) return fail(r.error().during("ending the processes of the cgroup"));
   if (auto r = thaw(); !r) return r;
   auto gone = empty(deadline);
@@ -268,7 +275,9 @@ Result<FreezeGuard> FreezeGuard::freeze(const Cgroup& cgroup, Deadline deadline)
   return FreezeGuard(&cgroup);
 }
 
-FreezeGuard::~FreezeGuard() { (void)thaw(); }
+FreezeGuard::~FreezeGuard() {
+  (void)thaw();
+}
 
 Result<> FreezeGuard::thaw() {
   if (!cgroup_) return {};

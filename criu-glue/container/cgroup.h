@@ -15,17 +15,19 @@ namespace stillpoint::container {
 
 class Cgroup {
  public:
-  // A new group below the calling process's own, so that what limits and accounts the caller goes on doing so.
-  // kBusy if there is one of that name with processes in it; an empty one is taken over.
+  // A new group below the calling process's own, so that what limits and accounts the caller goes
+  // on doing so. kBusy if there is one of that name with processes in it; an empty one is taken
+  // over.
   static Result<Cgroup> create(const std::string& name);
   // One that exists, by its path.
   static Result<Cgroup> at(const std::string& path);
 
   const std::string& path() const { return path_; }  // also what CRIU's freeze_cgroup takes
 
-  Result<> join() const;                       // the calling process
+  Result<> join() const;  // the calling process
   Result<std::vector<pid_t>> processes() const;
-  // Returns once the kernel says that all are frozen.  kTimeout names those that did not (and thaws the others).
+  // Returns once the kernel says that all are frozen.  kTimeout names those that did not (and thaws
+  // the others).
   Result<> freeze(Deadline deadline) const;
   Result<> thaw() const;
   // Kills all, thaws, waits until the group is empty, removes it.  Safe to call again.

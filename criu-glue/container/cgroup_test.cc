@@ -6,9 +6,9 @@
 #include <gtest/gtest.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
@@ -115,13 +115,15 @@ int stuck_in_the_kernel(const Cgroup& group, int ready) {
   char* page = static_cast<char*>(
       ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   const int fault = static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC));
-  struct uffdio_api api {};
+  struct uffdio_api api{};
   api.api = UFFD_API;
-  struct uffdio_register range {};
+  struct uffdio_register range{};
   range.range = {.start = reinterpret_cast<uintptr_t>(page), .len = size};
   range.mode = UFFDIO_REGISTER_MODE_MISSING;
   auto pipe = make_pipe();
-  if (fault < 0 || !pipe || ::ioctl(fault, UFFDIO_API, &api) || ::ioctl(fault, UFFDIO_REGISTER, &range)) return 1;
+  if (fault < 0 || !pipe || ::ioctl(fault, UFFDIO_API, &api) ||
+      ::ioctl(fault, UFFDIO_REGISTER, &range))
+    return 1;
   if (!group.join() || !write_all(ready, ".")) return 1;
   return ::write(pipe->write.get(), page, 1) == 1 ? 0 : 1;
 }
@@ -134,7 +136,8 @@ TEST_F(CgroupTest, SaysWhatDidNotFreeze) {
   char dot;
   ASSERT_EQ(::read(ready->read.get(), &dot, 1), 1);
   Result<> frozen;
-  for (const auto deadline = Deadline::in(10s); frozen && !deadline.passed();) {  // until it is in its write
+  for (const auto deadline = Deadline::in(10s);
+       frozen && !deadline.passed();) {  // until it is in its write
     ASSERT_TRUE(group_->thaw());
     ::poll(nullptr, 0, 10);
     frozen = group_->freeze(Deadline::in(200ms));
@@ -146,14 +149,17 @@ TEST_F(CgroupTest, SaysWhatDidNotFreeze) {
 
 // 0 if all went well with the v1 freezer alone, else the step that failed.
 int use_v1_only() {
-  if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return 2;
+  if (::unshare(CLONE_NEWNS) != 0 ||
+      ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    return 2;
   const std::string mountinfo = *read_file("/proc/self/mountinfo");
   std::istringstream lines(mountinfo);
   for (std::string line; std::getline(lines, line);) {
     std::istringstream fields(line);
     std::string field, point;
     for (int i = 0; i < 5; i++) fields >> point;
-    if (line.find(" - cgroup2 ") != line.npos && ::umount2(point.c_str(), MNT_DETACH) != 0) return 3;
+    if (line.find(" - cgroup2 ") != line.npos && ::umount2(point.c_str(), MNT_DETACH) != 0)
+      return 3;
   }
   auto group = Cgroup::create("stillpoint-v1-test-" + std::to_string(::getpid()));
   if (!group) return group.error().kind() == ErrorKind::kUnfit ? 77 : 4;
@@ -178,7 +184,8 @@ TEST(Cgroup, WorksWithTheV1FreezerAlone) {
 }
 
 TEST(Cgroup, RefusesNamesThatLeaveTheGroup) {
-  for (const char* bad : {"", ".", "..", "a/b", ".hidden"}) EXPECT_FALSE(Cgroup::create(bad)) << bad;
+  for (const char* bad : {"", ".", "..", "a/b", ".hidden"})
+    EXPECT_FALSE(Cgroup::create(bad)) << bad;
 }
 
 }  // namespace

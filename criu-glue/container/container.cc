@@ -1,6 +1,7 @@
-// How a container is made: the caller clones a child into new namespaces; the child joins the cgroup, builds its
-// root, opens the supervisor's socket while it is root, gives privilege up and executes the program.  A pipe
-// that closes on exec tells the caller which step failed, or, by ending, that none did.
+// How a container is made: the caller clones a child into new namespaces; the child joins the
+// cgroup, builds its root, opens the supervisor's socket while it is root, gives privilege up and
+// executes the program.  A pipe that closes on exec tells the caller which step failed, or, by
+// ending, that none did.
 #include "criu-glue/container/container.h"
 
 #include <fcntl.h>
@@ -27,7 +28,8 @@ namespace stillpoint::container {
 
 namespace {
 
-constexpr uint64_t kNamespaces = CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWNET;
+constexpr uint64_t kNamespaces =
+    CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWNET;
 constexpr int kSocketFd = 3, kStatusFd = 4;  // of the child, just before exec
 
 sockaddr_un address_of(const std::string& path) {
@@ -51,9 +53,11 @@ Result<Fd> listen_for_agent() {
   return fd;
 }
 
-// Standard descriptors to the container's own /dev/null, the socket at 3, the status pipe at 4, nothing else.
+// Standard descriptors to the container's own /dev/null, the socket at 3, the status pipe at 4,
+// nothing else.
 Result<> arrange_descriptors(Fd socket, int status) {
-  const int s = ::fcntl(socket.get(), F_DUPFD_CLOEXEC, 16), t = ::fcntl(status, F_DUPFD_CLOEXEC, 16);
+  const int s = ::fcntl(socket.get(), F_DUPFD_CLOEXEC, 16),
+            t = ::fcntl(status, F_DUPFD_CLOEXEC, 16);
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   if (s < 0 || t < 0 || null < 0) return fail_errno("opening descriptors");
   for (const int fd : {0, 1, 2})
@@ -66,9 +70,10 @@ Result<> arrange_descriptors(Fd socket, int status) {
 }
 
 Result<> reset_signals() {
-  struct sigaction standard {};
+  struct sigaction standard{};
   standard.sa_handler = SIG_DFL;
-  for (int s = 1; s < NSIG; s++) ::sigaction(s, &standard, nullptr);  // fails for KILL and STOP alone
+  for (int s = 1; s < NSIG; s++)
+    ::sigaction(s, &standard, nullptr);  // fails for KILL and STOP alone
   sigset_t none;
   sigemptyset(&none);
   if (::sigprocmask(SIG_SETMASK, &none, nullptr) != 0) return fail_errno("sigprocmask");
@@ -77,7 +82,8 @@ Result<> reset_signals() {
 
 // The agent's session keyring would let the user's programs use root's keys.
 Result<> leave_session_keyring() {
-  if (::syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr) >= 0 || errno == ENOSYS) return {};
+  if (::syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr) >= 0 || errno == ENOSYS)
+    return {};
   return fail_errno("leaving the agent's session keyring");
 }
 
@@ -92,17 +98,20 @@ Result<> execute(const ContainerSpec& spec) {
   const auto argv = pointers(spec.program), env = pointers(spec.env);
   ::execve(argv[0], argv.data(), env.data());
   const Error error = system_error("executing " + spec.program[0] + " in the container", errno);
-  return fail(errno == ENOENT ? ErrorKind::kNoSuchProgram : ErrorKind::kNotExecutable, error.what(),
-              "it must lie on a mount that the container shows, and its user must be able to execute it");
+  return fail(
+      errno == ENOENT ? ErrorKind::kNoSuchProgram : ErrorKind::kNotExecutable, error.what(),
+      "it must lie on a mount that the container shows, and its user must be able to execute it");
 }
 
-// All that pid 1 does before it is the program.  Returns only to say what failed; `status` is moved to
-// kStatusFd on the way.
+// All that pid 1 does before it is the program.  Returns only to say what failed; `status` is moved
+// to kStatusFd on the way.
 Result<> become_init(const ContainerSpec& spec, const Cgroup& cgroup, int* status) {
-  ::prctl(PR_SET_DUMPABLE, 0);  // nobody traces or dumps this copy of the caller; exec makes it traceable again
+  ::prctl(PR_SET_DUMPABLE,
+          0);  // nobody traces or dumps this copy of the caller; exec makes it traceable again
   if (auto r = cgroup.join(); !r) return r;
   if (auto r = build_root(spec.mounts); !r) return r;
-  if (::sethostname(spec.hostname.data(), spec.hostname.size()) != 0) return fail_errno("setting the host name");
+  if (::sethostname(spec.hostname.data(), spec.hostname.size()) != 0)
+    return fail_errno("setting the host name");
   if (auto r = bring_loopback_up(); !r) return r;
   auto socket = listen_for_agent();
   if (!socket) return fail(socket.error());
@@ -110,7 +119,8 @@ Result<> become_init(const ContainerSpec& spec, const Cgroup& cgroup, int* statu
   *status = kStatusFd;
   if (::setsid() < 0) return fail_errno("setsid");
   if (auto r = reset_signals(); !r) return r;
-  if (auto r = become(spec.user); !r) return fail(r.error().during("becoming user " + spec.user.name));
+  if (auto r = become(spec.user); !r)
+    return fail(r.error().during("becoming user " + spec.user.name));
   if (auto r = leave_session_keyring(); !r) return r;
   return execute(spec);
 }
@@ -125,7 +135,8 @@ Result<> become_init(const ContainerSpec& spec, const Cgroup& cgroup, int* statu
 
 Error reported(std::string_view message) {
   int kind = 0;
-  if (message.size() <= sizeof kind) return Error(ErrorKind::kInternal, "the report of pid 1 was cut short");
+  if (message.size() <= sizeof kind)
+    return Error(ErrorKind::kInternal, "the report of pid 1 was cut short");
   std::memcpy(&kind, message.data(), sizeof kind);
   message.remove_prefix(sizeof kind);
   const size_t zero = std::min(message.find('\0'), message.size());
@@ -134,11 +145,12 @@ Error reported(std::string_view message) {
 }
 
 Result<Child> clone_init(const ContainerSpec& spec, const Cgroup& cgroup, Pipe& status) {
-  struct clone_args args {};
+  struct clone_args args{};
   args.flags = kNamespaces;
   args.exit_signal = SIGCHLD;
   const long pid = ::syscall(SYS_clone3, &args, sizeof args);
-  if (pid < 0) return fail(system_error("making the container's namespaces", errno).advise("this needs root"));
+  if (pid < 0)
+    return fail(system_error("making the container's namespaces", errno).advise("this needs root"));
   if (pid == 0) {
     int fd = status.write.get();
     const auto r = become_init(spec, cgroup, &fd);
@@ -149,15 +161,17 @@ Result<Child> clone_init(const ContainerSpec& spec, const Cgroup& cgroup, Pipe& 
   return child;
 }
 
-// Until the pipe ends: without a word, the program runs (or pid 1 was killed, which its Child tells).
+// Until the pipe ends: without a word, the program runs (or pid 1 was killed, which its Child
+// tells).
 Result<> await_exec(int status, Deadline deadline) {
   std::string message;
   for (;;) {
     pollfd p{status, POLLIN, 0};
     const int n = ::poll(&p, 1, deadline.poll_timeout());
     if (n < 0 && errno != EINTR) return fail_errno("poll");
-    if (n == 0) return fail(ErrorKind::kTimeout, "waited too long for its mounts and namespaces",
-                            "one of the node's mounts may belong to a file server that does not answer");
+    if (n == 0)
+      return fail(ErrorKind::kTimeout, "waited too long for its mounts and namespaces",
+                  "one of the node's mounts may belong to a file server that does not answer");
     char buffer[4096];
     const ssize_t got = ::read(status, buffer, sizeof buffer);
     if (got < 0 && errno == EINTR) continue;
@@ -182,9 +196,10 @@ Result<Container> create(const ContainerSpec& spec, const Cgroup& cgroup, Deadli
   auto network = open_file("/proc/" + std::to_string(init->pid()) + "/ns/net", O_RDONLY);
   if (auto r = await_exec(status->read.get(), deadline); !r) return fail(r.error().during(doing));
   if (!network) return fail(network.error().during(doing));
-  struct stat about {};
+  struct stat about{};
   if (::fstat(network->get(), &about) != 0) return fail_errno(doing);
-  return Container{.init = std::move(*init), .network = std::move(*network), .network_inode = about.st_ino};
+  return Container{
+      .init = std::move(*init), .network = std::move(*network), .network_inode = about.st_ino};
 }
 
 namespace {
@@ -209,12 +224,14 @@ Result<Fd> connect_supervisor(pid_t init, Deadline deadline) {
   for (;;) {
     auto root = open_file(process + "/root", O_PATH | O_DIRECTORY);
     if (!root)
-      return fail(ErrorKind::kNotFound, "the container's supervisor (process " + std::to_string(init) + ") has ended");
+      return fail(ErrorKind::kNotFound,
+                  "the container's supervisor (process " + std::to_string(init) + ") has ended");
     auto fd = try_connect(root->get());
     if (fd) return fd;
     if (deadline.passed())
-      return fail(ErrorKind::kTimeout,
-                  "the container's supervisor does not take the agent's connection: " + fd.error().what());
+      return fail(
+          ErrorKind::kTimeout,
+          "the container's supervisor does not take the agent's connection: " + fd.error().what());
     ::poll(nullptr, 0, std::min(10, deadline.poll_timeout()));
   }
 }

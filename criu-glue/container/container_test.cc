@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <optional>
 #include <filesystem>
+#include <optional>
 
 #include "common/paths.h"
 
@@ -50,7 +50,12 @@ class ContainerTest : public testing::Test {
   }
 
   ContainerSpec spec(const std::string& script) const {
-    return {.user = {.uid = kUser, .gid = kUser, .groups = {kUser, 4343}, .name = "4242", .home = "/", .shell = ""},
+    return {.user = {.uid = kUser,
+                     .gid = kUser,
+                     .groups = {kUser, 4343},
+                     .name = "4242",
+                     .home = "/",
+                     .shell = ""},
             .hostname = "inside",
             .mounts = mounts_,
             .program = {"/bin/sh", "-c", script},
@@ -78,7 +83,8 @@ class ContainerTest : public testing::Test {
 TEST_F(ContainerTest, IsTheUserInNamespacesOfItsOwn) {
   const std::string out = output_of(
       "id -u; id -g; id -G; echo pid $$; hostname; umask; ls -1 /proc/self/ns | wc -l;"
-      "for n in pid ipc uts mnt net; do readlink /proc/self/ns/$n; done; grep -E 'Cap(Eff|Prm|Amb)|NoNewPrivs' /proc/self/status");
+      "for n in pid ipc uts mnt net; do readlink /proc/self/ns/$n; done; grep -E "
+      "'Cap(Eff|Prm|Amb)|NoNewPrivs' /proc/self/status");
   EXPECT_THAT(out, HasSubstr("4242\n4242\n4242 4343\npid 1\ninside\n0022\n"));
   for (const char* name : {"pid", "ipc", "uts", "mnt", "net"}) {
     const std::string ours = std::filesystem::read_symlink("/proc/self/ns/" + std::string(name));
@@ -93,8 +99,10 @@ TEST_F(ContainerTest, IsTheUserInNamespacesOfItsOwn) {
 TEST_F(ContainerTest, HasItsOwnProcDevRunAndLoopback) {
   const std::string out = output_of(
       "ls /proc | grep -c '^[1-9]'; cat /proc/self/mountinfo; find /run; cat /proc/net/dev;"
-      "echo x > /dev/null && echo null works; ls -l /dev/ptmx /dev/fd /dev/stdin /dev/stdout /dev/stderr;"
-      "stat -c '%a %u %t:%T %n' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/shm /run;"
+      "echo x > /dev/null && echo null works; ls -l /dev/ptmx /dev/fd /dev/stdin /dev/stdout "
+      "/dev/stderr;"
+      "stat -c '%a %u %t:%T %n' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty "
+      "/dev/shm /run;"
       "cat /sys/class/net/lo/flags; touch /sys/x; true");
   EXPECT_THAT(out, HasSubstr("lo:"));
   EXPECT_THAT(out, HasSubstr("null works"));
@@ -112,9 +120,10 @@ TEST_F(ContainerTest, HasItsOwnProcDevRunAndLoopback) {
 }
 
 TEST_F(ContainerTest, HasNothingOpenButNullAndTheSocket) {
-  const std::string out = output_of(
-      spec("(cd /proc/1/fd; echo *; readlink 0 1 2 3; readlink /proc/1/cwd; grep -E 'Sig(Ign|Blk)' /proc/1/status;"
-           "cut -d' ' -f 6,7 /proc/1/stat) > $HERE/out; true"));
+  const std::string out =
+      output_of(spec("(cd /proc/1/fd; echo *; readlink 0 1 2 3; readlink /proc/1/cwd; grep -E "
+                     "'Sig(Ign|Blk)' /proc/1/status;"
+                     "cut -d' ' -f 6,7 /proc/1/stat) > $HERE/out; true"));
   EXPECT_THAT(out, testing::StartsWith("0 1 2 3\n/dev/null\n/dev/null\n/dev/null\nsocket:["));
   EXPECT_THAT(out, HasSubstr("]\n/\n"));
   EXPECT_THAT(out, HasSubstr("SigBlk:\t0000000000000000"));
@@ -125,7 +134,9 @@ TEST_F(ContainerTest, HasNothingOpenButNullAndTheSocket) {
 TEST_F(ContainerTest, RealMountsAreShownWithTheirFlags) {
   // In a namespace of our own, so that nothing stays behind.
   auto child = fork_child([&] {
-    if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return 2;
+    if (::unshare(CLONE_NEWNS) != 0 ||
+        ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+      return 2;
     const std::string one = directory_ + "/one two", two = one + "/inner";
     std::filesystem::create_directory(one);
     if (::mount("x", one.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "") != 0) return 3;
@@ -179,14 +190,16 @@ TEST_F(ContainerTest, SaysThatTheProgramIsMissing) {
 }
 
 TEST_F(ContainerTest, DestroyingItEndsAllItsProcesses) {
-  auto container = create(spec("sleep 1000 & sleep 1000 & touch $HERE/ready; wait"), *group_, Deadline::in(20s));
+  auto container =
+      create(spec("sleep 1000 & sleep 1000 & touch $HERE/ready; wait"), *group_, Deadline::in(20s));
   ASSERT_TRUE(container) << container.error().line();
-  for (const auto deadline = Deadline::in(10s); ::access((directory_ + "/ready").c_str(), F_OK) != 0;) {
+  for (const auto deadline = Deadline::in(10s);
+       ::access((directory_ + "/ready").c_str(), F_OK) != 0;) {
     ASSERT_FALSE(deadline.passed());
     ::poll(nullptr, 0, 5);
   }
   EXPECT_GE(group_->processes()->size(), 3u);
-  struct stat about {};
+  struct stat about{};
   ASSERT_EQ(::fstat(container->network.get(), &about), 0);
   EXPECT_EQ(about.st_ino, container->network_inode);
   container->init.kill();
@@ -198,8 +211,9 @@ TEST_F(ContainerTest, RootCanConnectToTheSupervisorAndItsUserCannot) {
   ASSERT_TRUE(container) << container.error().line();
   auto connected = connect_supervisor(container->init.pid(), Deadline::in(10s));
   EXPECT_TRUE(connected) << connected.error().line();
-  const std::string socket = "/proc/" + std::to_string(container->init.pid()) + "/root" + paths::kSupervisorSocket;
-  struct stat about {};
+  const std::string socket =
+      "/proc/" + std::to_string(container->init.pid()) + "/root" + paths::kSupervisorSocket;
+  struct stat about{};
   ASSERT_EQ(::stat(socket.c_str(), &about), 0);
   EXPECT_EQ(about.st_uid, 0u);
   EXPECT_EQ(about.st_mode & 07777, 0600u);

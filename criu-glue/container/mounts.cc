@@ -13,10 +13,10 @@ namespace {
 
 // File systems that hold no data of anybody's.
 constexpr std::array kPseudo = std::to_array<std::string_view>({
-    "binfmt_misc", "bpf",     "cgroup",     "cgroup2",  "configfs",    "debugfs",    "devpts",
-    "devtmpfs",    "efivarfs", "fusectl",    "hugetlbfs", "mqueue",     "nfsd",       "nsfs",
-    "proc",        "pstore",  "rpc_pipefs", "securityfs", "selinuxfs", "smackfs",    "sysfs",
-    "tracefs",
+    "binfmt_misc", "bpf",      "cgroup",   "cgroup2", "configfs",   "debugfs",
+    "devpts",      "devtmpfs", "efivarfs", "fusectl", "hugetlbfs",  "mqueue",
+    "nfsd",        "nsfs",     "proc",     "pstore",  "rpc_pipefs", "securityfs",
+    "selinuxfs",   "smackfs",  "sysfs",    "tracefs",
 });
 // The container has its own of these.
 constexpr std::array kPrivate = std::to_array<std::string_view>({"/dev", "/proc", "/run", "/sys"});
@@ -25,7 +25,8 @@ struct Entry {
   int id = 0, parent = 0;
   std::string point, type, options, super_options;
 };
-using Covers = std::map<std::pair<int, std::string>, const Entry*>;  // what lies on a mount at a path
+using Covers =
+    std::map<std::pair<int, std::string>, const Entry*>;  // what lies on a mount at a path
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -37,7 +38,9 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   return parts;
 }
 
-bool octal(char c) { return c >= '0' && c <= '7'; }
+bool octal(char c) {
+  return c >= '0' && c <= '7';
+}
 
 // Space, tab, newline and backslash are written as \040 and so on.
 std::string unescape(std::string_view field) {
@@ -45,7 +48,8 @@ std::string unescape(std::string_view field) {
   for (size_t i = 0; i < field.size(); i++) {
     if (field[i] == '\\' && i + 3 < field.size() && octal(field[i + 1]) && octal(field[i + 2]) &&
         octal(field[i + 3])) {
-      plain += static_cast<char>((field[i + 1] - '0') * 64 + (field[i + 2] - '0') * 8 + field[i + 3] - '0');
+      plain += static_cast<char>((field[i + 1] - '0') * 64 + (field[i + 2] - '0') * 8 +
+                                 field[i + 3] - '0');
       i += 3;
     } else {
       plain += field[i];
@@ -84,11 +88,12 @@ bool has_option(std::string_view options, std::string_view wanted) {
 }
 
 bool is_below(std::string_view path, std::string_view directory) {
-  return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
+  return path.starts_with(directory) &&
+         (path.size() == directory.size() || path[directory.size()] == '/');
 }
 
-// What an ordinary user mounted through FUSE is hers alone: nobody else may look into it, and it is gone
-// when she is.
+// What an ordinary user mounted through FUSE is hers alone: nobody else may look into it, and it is
+// gone when she is.
 bool users_own(const Entry& entry) {
   if (!entry.type.starts_with("fuse")) return false;
   for (const auto option : split(entry.super_options, ','))
@@ -134,7 +139,8 @@ const Entry* find_root(const std::vector<Entry>& entries) {
 
 bool is_real(const Entry& entry) {
   const auto holds = [&](std::string_view directory) { return is_below(entry.point, directory); };
-  return entry.point != "/" && std::find(kPseudo.begin(), kPseudo.end(), entry.type) == kPseudo.end() &&
+  return entry.point != "/" &&
+         std::find(kPseudo.begin(), kPseudo.end(), entry.type) == kPseudo.end() &&
          std::none_of(kPrivate.begin(), kPrivate.end(), holds) && !users_own(entry);
 }
 
@@ -153,15 +159,18 @@ Result<std::vector<Mount>> real_mounts_from(std::string_view mountinfo) {
   std::vector<Mount> mounts;
   for (const Entry& entry : *entries)
     if (is_real(entry) && walk(root, covers, entry.point) == &entry)
-      mounts.push_back({.destination = entry.point,
-                        .type = entry.type,
-                        .read_only = has_option(entry.options, "ro") || has_option(entry.super_options, "ro")});
+      mounts.push_back(
+          {.destination = entry.point,
+           .type = entry.type,
+           .read_only = has_option(entry.options, "ro") || has_option(entry.super_options, "ro")});
   // A parent's path is a prefix of its child's, so it comes first.
   std::sort(mounts.begin(), mounts.end(),
             [](const Mount& a, const Mount& b) { return a.destination < b.destination; });
-  // An automounter's trigger is shown only where something is mounted on it: that needs the directory.
+  // An automounter's trigger is shown only where something is mounted on it: that needs the
+  // directory.
   std::erase_if(mounts, [&](const Mount& m) {
-    return m.type == "autofs" && std::none_of(mounts.begin(), mounts.end(), [&](const Mount& other) {
+    return m.type == "autofs" &&
+           std::none_of(mounts.begin(), mounts.end(), [&](const Mount& other) {
              return other.type != "autofs" && is_below(other.destination, m.destination);
            });
   });

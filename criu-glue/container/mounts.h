@@ -15,9 +15,11 @@ struct Mount {
   bool read_only = false;
 };
 
-// The mounts of this process's namespace that hold data: everything but "/" itself, pseudo file systems (proc, sysfs,
-// cgroup, devpts, mqueue, ...) and what lies below /proc, /sys, /dev, /run.  A mount hidden under a later one is left
-// out.  In the order in which they must be made.
+// The mounts of this process's namespace that hold data: everything but "/" itself, pseudo file
+// systems (proc, sysfs, cgroup, devpts, mqueue, ...) and what lies below /proc, /sys, /dev, /run.
+// A mount hidden under a later one is left out; so is what an ordinary user mounted through FUSE,
+// and an automounter's trigger with nothing mounted below it. In the order in which they must be
+// made.
 Result<std::vector<Mount>> real_mounts();
 // The same from the text of a mountinfo file (proc(5)); kDamaged if it cannot be parsed.
 Result<std::vector<Mount>> real_mounts_from(std::string_view mountinfo);

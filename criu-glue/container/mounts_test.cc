@@ -37,9 +37,11 @@ TEST(Mounts, LeavesOutPseudoAndPrivateOnes) {
 }
 
 TEST(Mounts, TellsTypeAndReadOnly) {
-  auto mounts = real_mounts_from(kRoot + "21 20 0:50 /export /data ro,relatime - nfs4 server:/export rw\n"
-                                         "22 20 7:0 / /image rw,relatime - squashfs /dev/loop0 ro\n"
-                                         "23 20 7:1 / /scratch rw,errors=remount-ro - ext4 /dev/loop1 rw\n");
+  auto mounts =
+      real_mounts_from(kRoot +
+                       "21 20 0:50 /export /data ro,relatime - nfs4 server:/export rw\n"
+                       "22 20 7:0 / /image rw,relatime - squashfs /dev/loop0 ro\n"
+                       "23 20 7:1 / /scratch rw,errors=remount-ro - ext4 /dev/loop1 rw\n");
   ASSERT_TRUE(mounts);
   ASSERT_EQ(mounts->size(), 3u);
   EXPECT_EQ((*mounts)[0].type, "nfs4");
@@ -49,7 +51,8 @@ TEST(Mounts, TellsTypeAndReadOnly) {
 }
 
 TEST(Mounts, LeavesOutWhatIsHidden) {
-  // /a/b lies on the first mount of /a, which the second one covers; /c is covered at the same place.
+  // /a/b lies on the first mount of /a, which the second one covers; /c is covered at the same
+  // place.
   EXPECT_THAT(destinations(kRoot + "21 20 0:50 / /a rw - ext4 first rw\n"
                                    "22 21 0:51 / /a/b rw - ext4 below rw\n"
                                    "23 21 0:52 / /a rw - ext4 second rw\n"
@@ -57,7 +60,8 @@ TEST(Mounts, LeavesOutWhatIsHidden) {
                                    "25 24 0:54 / /c rw - btrfs second rw\n"
                                    "26 25 0:55 / /c/d rw - ext4 seen rw\n"),
               ElementsAre("/a", "/c", "/c/d"));
-  auto mounts = real_mounts_from(kRoot + "24 20 0:53 / /c rw - xfs first rw\n25 24 0:54 / /c rw - btrfs x rw\n");
+  auto mounts = real_mounts_from(
+      kRoot + "24 20 0:53 / /c rw - xfs first rw\n25 24 0:54 / /c rw - btrfs x rw\n");
   ASSERT_TRUE(mounts);
   EXPECT_EQ(mounts->front().type, "btrfs");
 }
@@ -76,14 +80,16 @@ TEST(Mounts, LeavesOutWhatACoveredRootHides) {
 }
 
 TEST(Mounts, ParentsComeFirstWhateverTheOrder) {
-  EXPECT_THAT(destinations(kRoot + "22 21 0:51 / /a/b/c rw - ext4 x rw\n21 20 0:50 / /a rw - ext4 y rw\n"),
-              ElementsAre("/a", "/a/b/c"));
+  EXPECT_THAT(
+      destinations(kRoot + "22 21 0:51 / /a/b/c rw - ext4 x rw\n21 20 0:50 / /a rw - ext4 y rw\n"),
+      ElementsAre("/a", "/a/b/c"));
 }
 
 TEST(Mounts, UndoesEscapes) {
   EXPECT_THAT(destinations(kRoot + "21 20 0:50 / /with\\040space\\134and\\011tab rw - ext4 x rw\n"),
               ElementsAre("/with space\\and\ttab"));
-  EXPECT_THAT(destinations(kRoot + "21 20 0:50 / /end\\04 rw - ext4 x rw\n"), ElementsAre("/end\\04"));
+  EXPECT_THAT(destinations(kRoot + "21 20 0:50 / /end\\04 rw - ext4 x rw\n"),
+              ElementsAre("/end\\04"));
 }
 
 TEST(Mounts, AnAutomountersTriggerOnlyUnderAMount) {
@@ -94,14 +100,17 @@ TEST(Mounts, AnAutomountersTriggerOnlyUnderAMount) {
 }
 
 TEST(Mounts, UsersFuseMountsStayTheirs) {
-  EXPECT_THAT(destinations(kRoot + "21 20 0:50 / /cvmfs rw - fuse cvmfs2 rw,user_id=0,group_id=0\n"
-                                   "22 20 0:51 / /home/ada/x rw - fuse.sshfs h: rw,user_id=1000,group_id=9\n"),
-              ElementsAre("/cvmfs"));
+  EXPECT_THAT(
+      destinations(kRoot +
+                   "21 20 0:50 / /cvmfs rw - fuse cvmfs2 rw,user_id=0,group_id=0\n"
+                   "22 20 0:51 / /home/ada/x rw - fuse.sshfs h: rw,user_id=1000,group_id=9\n"),
+      ElementsAre("/cvmfs"));
 }
 
 TEST(Mounts, RefusesDamage) {
-  for (const char* bad : {"nonsense", "21 20 0:50 / /a rw - ext4\n", "x 20 0:50 / /a rw - ext4 d rw\n",
-                          "21 20 0:50 / a rw - ext4 d rw\n", "21 20 0:50 / /a rw ext4 d rw more fields\n"}) {
+  for (const char* bad :
+       {"nonsense", "21 20 0:50 / /a rw - ext4\n", "x 20 0:50 / /a rw - ext4 d rw\n",
+        "21 20 0:50 / a rw - ext4 d rw\n", "21 20 0:50 / /a rw ext4 d rw more fields\n"}) {
     auto mounts = real_mounts_from(kRoot + bad);
     ASSERT_FALSE(mounts) << bad;
     EXPECT_EQ(mounts.error().kind(), ErrorKind::kDamaged);
@@ -111,7 +120,9 @@ TEST(Mounts, RefusesDamage) {
   EXPECT_EQ(rootless.error().kind(), ErrorKind::kUnfit);
 }
 
-TEST(Mounts, ReadsThisProcesssOwn) { EXPECT_TRUE(real_mounts()); }
+TEST(Mounts, ReadsThisProcesssOwn) {
+  EXPECT_TRUE(real_mounts());
+}
 
 }  // namespace
 }  // namespace stillpoint::container

@@ -67,7 +67,8 @@ Result<Fd> make_network_namespace() {
   const ssize_t n = ::read(ready->read.get(), answer, sizeof answer);
   const std::string said(answer, n > 0 ? static_cast<size_t>(n) : 0);
   if (said != ".")
-    return fail(ErrorKind::kSystem, "making a network namespace: " + (said.empty() ? "its maker died" : said),
+    return fail(ErrorKind::kSystem,
+                "making a network namespace: " + (said.empty() ? "its maker died" : said),
                 "this needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN)");
   return open_file("/proc/" + std::to_string(child->pid()) + "/ns/net", O_RDONLY);
 }

@@ -1,6 +1,6 @@
-// Real mounts are bound through descriptors that are looked up without following symbolic links: parts of
-// their paths belong to users, and a link put there meanwhile could lay a user's directory over /etc.
-// A clone of a mount keeps its flags: read-only, nosuid, nodev, noexec.
+// Real mounts are bound through descriptors that are looked up without following symbolic links:
+// parts of their paths belong to users, and a link put there meanwhile could lay a user's directory
+// over /etc. A clone of a mount keeps its flags: read-only, nosuid, nodev, noexec.
 #include "criu-glue/container/root.h"
 
 #include <fcntl.h>
@@ -23,13 +23,16 @@ namespace stillpoint::container {
 
 namespace {
 
-// Where the new root is put together: any directory that surely exists.  It is covered in this namespace only.
+// Where the new root is put together: any directory that surely exists.  It is covered in this
+// namespace only.
 constexpr const char* kStage = "/proc";
 
-std::string staged(const char* path) { return std::string(kStage) + path; }
+std::string staged(const char* path) {
+  return std::string(kStage) + path;
+}
 
 Result<Fd> open_place(int directory, const std::string& path, uint64_t resolve) {
-  struct open_how how {};
+  struct open_how how{};
   how.flags = O_PATH | O_CLOEXEC;
   how.resolve = resolve | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
   const long fd = ::syscall(SYS_openat2, directory, path.c_str(), &how, sizeof how);
@@ -38,16 +41,18 @@ Result<Fd> open_place(int directory, const std::string& path, uint64_t resolve) 
 }
 
 Result<> move_clone(int from, int to, const std::string& what) {
-  const long tree = ::syscall(SYS_open_tree, from, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  const long tree =
+      ::syscall(SYS_open_tree, from, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   if (tree < 0) return fail_errno("cloning the mount " + what);
   const Fd clone(static_cast<int>(tree));
-  if (::syscall(SYS_move_mount, clone.get(), "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
+  if (::syscall(SYS_move_mount, clone.get(), "", to, "",
+                MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
     return fail_errno("showing the mount " + what);
   return {};
 }
 
 bool is_mount_root(int fd) {
-  struct statx about {};
+  struct statx about{};
   return ::statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, 0, &about) == 0 &&
          (about.stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
@@ -59,13 +64,15 @@ Result<> bind_real(int root, const Mount& mount) {
     return fail(ErrorKind::kNotFound, mount.destination + " is no longer a mount");
   auto to = open_place(root, mount.destination.substr(1), RESOLVE_BENEATH);
   if (!to)
-    return fail(to.error()
-                    .during("the mount " + mount.destination + " cannot be shown in the container")
-                    .advise("its directory must exist in the file systems that the container shows"));
+    return fail(
+        to.error()
+            .during("the mount " + mount.destination + " cannot be shown in the container")
+            .advise("its directory must exist in the file systems that the container shows"));
   return move_clone(from->get(), to->get(), mount.destination);
 }
 
-Result<> mount_new(const char* type, const char* path, unsigned long flags, const std::string& options) {
+Result<> mount_new(const char* type, const char* path, unsigned long flags,
+                   const std::string& options) {
   if (::mount(type, staged(path).c_str(), type, flags, options.c_str()) != 0)
     return fail_errno("mounting " + std::string(type) + " on " + path + " of the container");
   return {};
@@ -89,7 +96,7 @@ constexpr Symlink kLinks[] = {{"/dev/ptmx", "pts/ptmx"},
 
 // Size of the node's /dev/shm, so that what fits on the node fits in the container.
 std::string shm_options() {
-  struct statvfs about {};
+  struct statvfs about{};
   std::string options = "mode=1777";
   if (::statvfs("/dev/shm", &about) == 0 && about.f_blocks > 0)
     options += ",size=" + std::to_string(uint64_t{about.f_blocks} * about.f_frsize);
@@ -108,7 +115,9 @@ Result<> fill_dev() {
   for (const char* directory : {"/dev/pts", "/dev/shm"})
     if (::mkdir(staged(directory).c_str(), 0755) != 0)
       return fail_errno("making " + std::string(directory) + " of the container");
-  if (auto r = mount_new("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"); !r)
+  if (auto r = mount_new("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC,
+                         "newinstance,ptmxmode=0666,mode=0620");
+      !r)
     return r;
   return mount_new("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, shm);
 }
@@ -135,7 +144,8 @@ Result<> enter_root(int root) {
 
 Result<> build_root(const std::vector<Mount>& mounts) {
   ::umask(0);
-  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return fail_errno("making mounts private");
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    return fail_errno("making mounts private");
   // Before anything covers a path, all is where mounts.h saw it.
   auto slash = open_place(AT_FDCWD, "/", 0), stage = open_place(AT_FDCWD, kStage, 0);
   if (!slash) return fail(slash.error());

@@ -12,10 +12,11 @@ namespace stillpoint::criu {
 namespace {
 
 constexpr Version kLeast{4, 0, 0};
-constexpr Version kLeastForSockets{4, 2, 0};  // kernels from 6.16 on: SO_PASSCRED is refused on inet sockets
+constexpr Version kLeastForSockets{
+    4, 2, 0};  // kernels from 6.16 on: SO_PASSCRED is refused on inet sockets
 
 bool kernel_is_at_least(int major, int minor) {
-  struct utsname name {};
+  struct utsname name{};
   int a = 0, b = 0;
   if (::uname(&name) != 0 || std::sscanf(name.release, "%d.%d", &a, &b) != 2) return false;
   return a > major || (a == major && b >= minor);
@@ -54,15 +55,18 @@ class LibCriu final : public Criu {
     const QuietStderr quiet;
     const int number = criu_local_get_version(options->get());
     if (number <= 0)
-      return fail(ErrorKind::kUnfit, "CRIU does not answer: '" + binary_ + "' could not be run as root",
+      return fail(ErrorKind::kUnfit,
+                  "CRIU does not answer: '" + binary_ + "' could not be run as root",
                   "install CRIU " + kLeast.text() + " or later");
     const Version version{number / 10000, number / 100 % 100, number % 100};
     if (version < kLeast)
-      return fail(ErrorKind::kUnfit, "CRIU " + version.text() + " is too old", "install " + kLeast.text() + " or later");
+      return fail(ErrorKind::kUnfit, "CRIU " + version.text() + " is too old",
+                  "install " + kLeast.text() + " or later");
     if (version < kLeastForSockets && kernel_is_at_least(6, 16))
       return fail(ErrorKind::kUnfit,
-                  "CRIU " + version.text() + " cannot dump sockets on this kernel (6.16 and later refuse SO_PASSCRED "
-                  "on inet sockets)",
+                  "CRIU " + version.text() +
+                      " cannot dump sockets on this kernel (6.16 and later refuse SO_PASSCRED "
+                      "on inet sockets)",
                   "install CRIU " + kLeastForSockets.text() + " or later");
     return version;
   }
@@ -74,9 +78,12 @@ class LibCriu final : public Criu {
 }  // namespace
 
 std::string Version::text() const {
-  return std::to_string(major) + "." + std::to_string(minor) + (sublevel ? "." + std::to_string(sublevel) : "");
+  return std::to_string(major) + "." + std::to_string(minor) +
+         (sublevel ? "." + std::to_string(sublevel) : "");
 }
 
-std::unique_ptr<Criu> make_criu(std::string binary) { return std::make_unique<LibCriu>(std::move(binary)); }
+std::unique_ptr<Criu> make_criu(std::string binary) {
+  return std::make_unique<LibCriu>(std::move(binary));
+}
 
 }  // namespace stillpoint::criu

@@ -16,16 +16,17 @@
 
 namespace stillpoint::criu {
 
-// A mount that belongs to the node: CRIU is told its key at the dump, and what to bind there at the restore.
+// A mount that belongs to the node: CRIU is told its key at the dump, and what to bind there at the
+// restore.
 struct ExternalMount {
   std::string destination;  // inside the container; it is its own key
 };
 
 struct DumpRequest {
-  pid_t init = 0;                  // the container's pid 1, as seen from here
-  std::string images;              // directory for the images and dump.log; exists
-  std::string freeze_cgroup;       // frozen already, and frozen again when the dump returns
-  uint64_t network_inode = 0;      // the container's network namespace: external
+  pid_t init = 0;              // the container's pid 1, as seen from here
+  std::string images;          // directory for the images and dump.log; exists
+  std::string freeze_cgroup;   // frozen already, and frozen again when the dump returns
+  uint64_t network_inode = 0;  // the container's network namespace: external
   std::string network_key;
   std::vector<ExternalMount> mounts;
   // Then the dump is called off in order, so that the processes are as before (kTimeout).
@@ -33,12 +34,13 @@ struct DumpRequest {
 };
 
 struct RestoreRequest {
-  std::string images;              // restore.log is written there
-  std::string root;                // private bind of "/", in the caller's mount namespace
-  int network = -1;                // the namespace to restore into
+  std::string images;  // restore.log is written there
+  std::string root;    // private bind of "/", in the caller's mount namespace
+  int network = -1;    // the namespace to restore into
   std::string network_key;
   std::vector<ExternalMount> mounts;  // source and destination are the same path of the node
-  // Called when everything is restored and still stopped: an error ends the restore, with all restored processes.
+  // Called when everything is restored and still stopped: an error ends the restore, with all
+  // restored processes.
   std::function<Result<>(pid_t init)> before_resume;
 };
 
@@ -57,24 +59,27 @@ class Criu {
   // The processes run on (frozen, if their cgroup is).  On failure the error holds CRIU's own error
   // lines and, where known, their usual cause (explain.h); the images are useless then.
   //
-  // CRIU works inside the processes that it dumps.  Ended with SIGKILL in the middle of that, it may leave them broken; so
-  // it runs in a session of its own, where a signal to the caller's process group does not reach it, and
-  // is called off instead, when the deadline passes or the caller dies: its writes begin to fail, and it undoes what
-  // it did.  After a caller's death wait for that with await_dump_end(), before anything is thawed.
+  // CRIU works inside the processes that it dumps.  Ended with SIGKILL in the middle of that, it
+  // may leave them broken; so it runs in a session of its own, where a signal to the caller's
+  // process group does not reach it, and is called off instead, when the deadline passes or the
+  // caller dies: its writes begin to fail, and it undoes what it did.  After a caller's death wait
+  // for that with await_dump_end(), before anything is thawed.
   virtual Result<> dump(const DumpRequest& request) = 0;
 
-  // The pid of the restored pid 1 as seen from here.  It is a child of the calling process, as a made one is (should the
-  // caller end before it, it goes to the nearest subreaper: PR_SET_CHILD_SUBREAPER).  Run from inside the
-  // cgroup that is to hold the container.  Has no deadline: a restore can be killed at any time, with its cgroup, and
-  // the images stay what they are.
+  // The pid of the restored pid 1 as seen from here.  It is a child of the calling process, as a
+  // made one is (should the caller end before it, it goes to the nearest subreaper:
+  // PR_SET_CHILD_SUBREAPER).  Run from inside the cgroup that is to hold the container.  Has no
+  // deadline: a restore can be killed at any time, with its cgroup, and the images stay what they
+  // are.
   virtual Result<pid_t> restore(const RestoreRequest& request) = 0;
 };
 
-// Through libcriu and the program `binary`, found on PATH.  Used by one thread; the caller has only that one.
+// Through libcriu and the program `binary`, found on PATH.  Used by one thread; the caller has only
+// that one.
 std::unique_ptr<Criu> make_criu(std::string binary = "criu");
 
-// Waits until no dump into this directory is under way any more: for whoever lost the process that called
-// dump().  kTimeout otherwise.
+// Waits until no dump into this directory is under way any more: for whoever lost the process that
+// called dump().  kTimeout otherwise.
 Result<> await_dump_end(const std::string& images, Deadline deadline);
 
 }  // namespace stillpoint::criu

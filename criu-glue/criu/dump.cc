@@ -1,9 +1,11 @@
-// A dump is driven by a process of its own, in a session of its own: libcriu blocks, and CRIU must not be killed
-// while it works inside the job's processes.  The driver holds a lock on the images directory as long as CRIU lives.
+// A dump is driven by a process of its own, in a session of its own: libcriu blocks, and CRIU must
+// not be killed while it works inside the job's processes.  The driver holds a lock on the images
+// directory as long as CRIU lives.
 //
-// To call a dump off, the driver gets SIGTERM (from the caller at the deadline, from the kernel at the caller's
-// death).  It then sets CRIU's file size limit to nothing: the next write to an image fails, which is an error
-// that CRIU handles by restoring and releasing all processes.  SIGXFSZ is ignored, which CRIU inherits.
+// To call a dump off, the driver gets SIGTERM (from the caller at the deadline, from the kernel at
+// the caller's death).  It then sets CRIU's file size limit to nothing: the next write to an image
+// fails, which is an error that CRIU handles by restoring and releasing all processes.  SIGXFSZ is
+// ignored, which CRIU inherits.
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
@@ -22,6 +24,7 @@
 
 #include "common/process.h"
 #include "criu-glue/criu/options.h"
+#include "criu-glue/criu/rescue.h"
 
 namespace stillpoint::criu {
 
@@ -31,7 +34,8 @@ constexpr const char* kLog = "dump.log";
 constexpr auto kUndoTime = std::chrono::seconds(30);  // for CRIU to undo its work once called off
 constexpr int kAgainMs = 100;
 
-// Calls act(pid) for the children that a /proc file lists.  Used in a signal handler: system calls only.
+// Calls act(pid) for the children that a /proc file lists.  Used in a signal handler: system calls
+// only.
 template <typename Act>
 void for_each_child(const char* list, Act act) noexcept {
   char text[1024];
@@ -84,15 +88,44 @@ uint64_t number_after(const std::string& file, const std::string& name, int base
 }
 
 // Being chosen when memory runs out would break the job in mid-dump.  Needs CAP_SYS_RESOURCE.
-void evade_oom_killer() { (void)write_file("/proc/self/oom_score_adj", "-1000"); }
+void evade_oom_killer() {
+  (void)write_file("/proc/self/oom_score_adj", "-1000");
+}
+
+// libcriu gives its callback nothing of ours; the driver is a process for one dump.
+struct Keeping {
+  const std::string* cgroup = nullptr;
+  Child keeper;
+} keeping;
+
+// Called just before CRIU lays hands on the processes.
+extern "C" int about_to_dump(char* action, criu_notify_arg_t) noexcept {
+  if (std::strcmp(action, "pre-dump") != 0 || !keeping.cgroup) return 0;
+  pid_t criu = 0;
+  for_each_child("/proc/thread-self/children", [&](pid_t pid) { criu = pid; });
+  if (criu <= 0) return 0;
+  if (auto keeper = keep_at_death(criu, *keeping.cgroup)) keeping.keeper = std::move(*keeper);
+  return 0;  // a dump without it is as good, until CRIU dies
+}
+
+int drive(criu_opts* options, const DumpRequest& request) {
+  if (!request.freeze_cgroup.empty()) keeping.cgroup = &request.freeze_cgroup;
+  const int code = criu_local_dump(options);
+  if (keeping.keeper.running())
+    (void)keeping.keeper.wait(Deadline::in(std::chrono::seconds(10)), "the keeper of CRIU");
+  return code;
+}
 
 Result<> add_dump_options(criu_opts* options, const DumpRequest& request) {
   criu_local_set_pid(options, request.init);
   criu_local_set_leave_running(options, true);
-  if (!request.freeze_cgroup.empty()) criu_local_set_freeze_cgroup(options, request.freeze_cgroup.c_str());
+  criu_local_set_notify_cb(options, about_to_dump);
+  if (!request.freeze_cgroup.empty())
+    criu_local_set_freeze_cgroup(options, request.freeze_cgroup.c_str());
   std::vector<std::string> externals;
   if (request.network_inode)
-    externals.push_back("net[" + std::to_string(request.network_inode) + "]:" + request.network_key);
+    externals.push_back("net[" + std::to_string(request.network_inode) +
+                        "]:" + request.network_key);
   for (const ExternalMount& mount : request.mounts)
     externals.push_back("mnt[" + mount.destination + "]:" + mount.destination);
   for (const std::string& external : externals)
@@ -106,17 +139,19 @@ bool may_read_limits_of_others() {
   return (number_after("/proc/self/status", "CapEff:", 16) >> kSysResource & 1) != 0;
 }
 
-// CRIU reads the processes' limits with prlimit(2).  Without CAP_SYS_RESOURCE (some virtual machines and outer
-// containers take it away even from root) the kernel allows that to a reader with the same real ids only; the
-// effective ids, and so all privileges that there are, stay root's.  CRIU's test of nftables would not bear
-// that, so the results of its tests are made beforehand and kept where it looks for them, in a /run of our own.
+// CRIU reads the processes' limits with prlimit(2).  Without CAP_SYS_RESOURCE (some virtual
+// machines and outer containers take it away even from root) the kernel allows that to a reader
+// with the same real ids only; the effective ids, and so all privileges that there are, stay
+// root's.  CRIU's test of nftables would not bear that, so the results of its tests are made
+// beforehand and kept where it looks for them, in a /run of our own.
 void share_real_ids(const std::string& binary, pid_t init) {
   if (may_read_limits_of_others()) return;
   const std::string status = "/proc/" + std::to_string(init) + "/status";
   const auto gid = static_cast<gid_t>(number_after(status, "Gid:", 10));
   const auto uid = static_cast<uid_t>(number_after(status, "Uid:", 10));
   if (uid == 0) return;
-  if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+  if (::unshare(CLONE_NEWNS) != 0 ||
+      ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
       ::mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") != 0)
     return;  // then CRIU says what is missing
   (void)run_program({binary, "check"}, Deadline::in(std::chrono::seconds(20)));
@@ -126,7 +161,7 @@ void share_real_ids(const std::string& binary, pid_t init) {
 
 void prepare_driver(pid_t caller, const std::string& binary, pid_t init) {
   ::setsid();
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = call_off;
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGTERM, &action, nullptr);
@@ -149,7 +184,8 @@ Result<Fd> lock_images(const std::string& images) {
   auto directory = open_file(images, O_RDONLY | O_DIRECTORY);
   if (!directory) return directory;
   if (::flock(directory->get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return fail(ErrorKind::kBusy, "another dump into " + images + " is under way");
+    if (errno == EWOULDBLOCK)
+      return fail(ErrorKind::kBusy, "another dump into " + images + " is under way");
     return fail_errno("locking " + images);
   }
   return directory;
@@ -170,20 +206,26 @@ bool await_answer(int fd, Deadline deadline) {
   }
 }
 
-// CRIU died inside the processes' work: their TCP connections are in repair mode, some may be in the middle of
-// code that is not theirs.  CRIU had thawed them; they are frozen again, as the caller expects.
+// CRIU died in the middle of its work in the processes (rescue.h).  It had thawed them; they are
+// frozen again, as the caller expects.
 Error harmed(const Error& error, const DumpRequest& request) {
-  for (const auto& [file, word] : {std::pair("/cgroup.freeze", "1"), std::pair("/freezer.state", "FROZEN")})
-    (void)write_file(request.freeze_cgroup + file, word);
+  const bool mended = !request.freeze_cgroup.empty() && freeze_group(request.freeze_cgroup) &&
+                      end_tcp_repair(request.freeze_cgroup);
+  if (mended)
+    return Error(error.kind(), error.what() + "; the processes most likely go on unharmed",
+                 error.remedy());
   return Error(error.kind(), error.what() + "; the processes may be harmed",
                error.remedy() + "; end the job and restart it from its last checkpoint");
 }
 
 Error called_off(bool undone, const DumpRequest& request) {
   if (undone)
-    return Error(ErrorKind::kTimeout, "CRIU's dump took too long and was called off; the processes are as before",
-                 "allow it more time, or find out what is slow with " + request.images + "/" + kLog);
-  return harmed(Error(ErrorKind::kTimeout, "CRIU's dump took too long and could not be called off, so it was killed",
+    return Error(
+        ErrorKind::kTimeout,
+        "CRIU's dump took too long and was called off; the processes are as before",
+        "allow it more time, or find out what is slow with " + request.images + "/" + kLog);
+  return harmed(Error(ErrorKind::kTimeout,
+                      "CRIU's dump took too long and could not be called off, so it was killed",
                       "see " + request.images + "/" + kLog),
                 request);
 }
@@ -216,13 +258,14 @@ Result<> dump_in_session(const std::string& binary, const DumpRequest& request) 
   const pid_t caller = ::getpid();
   auto driver = fork_child([&] {
     prepare_driver(caller, binary, request.init);
-    const int code = criu_local_dump(options->get());
+    const int code = drive(options->get(), request);
     (void)!::write(answer->write.get(), &code, sizeof code);
     return 0;
   });
   if (!driver) return fail(driver.error());
   answer->write.reset();
-  if (!await_answer(answer->read.get(), request.deadline)) return finish_late(*driver, answer->read.get(), request);
+  if (!await_answer(answer->read.get(), request.deadline))
+    return finish_late(*driver, answer->read.get(), request);
   const auto code = take_answer(answer->read.get());
   (void)driver->wait(Deadline::in(std::chrono::seconds(10)), "the driver of CRIU");
   if (code && *code == 0) return {};

@@ -25,19 +25,20 @@ using namespace std::chrono_literals;
 constexpr uint64_t kLeastStaging = uint64_t{256} << 20;
 
 // The kernel's numbers (linux/capability.h), of what containers and CRIU use.
-constexpr std::array<std::pair<int, const char*>, 10> kCapabilities = {{{0, "CAP_CHOWN"},
-                                                                        {1, "CAP_DAC_OVERRIDE"},
-                                                                        {5, "CAP_KILL"},
-                                                                        {6, "CAP_SETGID"},
-                                                                        {7, "CAP_SETUID"},
-                                                                        {12, "CAP_NET_ADMIN"},
-                                                                        {19, "CAP_SYS_PTRACE"},
-                                                                        {21, "CAP_SYS_ADMIN"},
-                                                                        {27, "CAP_MKNOD"},
-                                                                        {40, "CAP_CHECKPOINT_RESTORE"}}};
+constexpr std::array<std::pair<int, const char*>, 10> kCapabilities = {
+    {{0, "CAP_CHOWN"},
+     {1, "CAP_DAC_OVERRIDE"},
+     {5, "CAP_KILL"},
+     {6, "CAP_SETGID"},
+     {7, "CAP_SETUID"},
+     {12, "CAP_NET_ADMIN"},
+     {19, "CAP_SYS_PTRACE"},
+     {21, "CAP_SYS_ADMIN"},
+     {27, "CAP_MKNOD"},
+     {40, "CAP_CHECKPOINT_RESTORE"}}};
 
 Fitness examine_kernel() {
-  struct utsname name {};
+  struct utsname name{};
   ::uname(&name);
   int major = 0, minor = 0;
   std::sscanf(name.release, "%d.%d", &major, &minor);
@@ -55,12 +56,14 @@ Fitness examine_privileges() {
   uint64_t held = 0;
   std::istringstream status(read_file("/proc/self/status").value_or(""));
   for (std::string line; std::getline(status, line);)
-    if (line.starts_with("CapEff:")) held = std::stoull("0" + line.substr(line.find_first_not_of(" \t", 7)), nullptr, 16);
+    if (line.starts_with("CapEff:"))
+      held = std::stoull("0" + line.substr(line.find_first_not_of(" \t", 7)), nullptr, 16);
   std::string missing;
   for (const auto& [bit, name] : kCapabilities)
     if (!(held >> bit & 1)) missing += (missing.empty() ? "" : ", ") + std::string(name);
   if (missing.empty()) return {"privileges", true, "all that are needed", ""};
-  return {"privileges", false, "without " + missing, "run as root, and outside of containers that take privileges away"};
+  return {"privileges", false, "without " + missing,
+          "run as root, and outside of containers that take privileges away"};
 }
 
 Fitness examine_namespaces() {
@@ -69,9 +72,12 @@ Fitness examine_namespaces() {
     if (::access(("/proc/self/ns/" + std::string(name)).c_str(), F_OK) != 0)
       missing += (missing.empty() ? "" : ", ") + std::string(name);
   if (!missing.empty())
-    return {"namespaces", false, "the kernel has no namespaces of kind " + missing, "use a kernel built with them"};
+    return {"namespaces", false, "the kernel has no namespaces of kind " + missing,
+            "use a kernel built with them"};
   auto child = fork_child([] {
-    return ::unshare(CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWNET) == 0 ? 0 : 1;
+    return ::unshare(CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWNET) == 0
+               ? 0
+               : 1;
   });
   auto exit = child ? child->wait(Deadline::in(10s), "a test of namespaces") : fail(child.error());
   if (exit && exit->ok()) return {"namespaces", true, "pid, ipc, uts, mnt, net, time", ""};
@@ -85,7 +91,8 @@ Fitness examine_freezer() {
   const std::string path = group->path();
   auto frozen = group->freeze(Deadline::in(5s));
   auto gone = group->destroy(Deadline::in(5s));
-  if (frozen && gone) return {"cgroup freezer", true, "works in " + path.substr(0, path.rfind('/')), ""};
+  if (frozen && gone)
+    return {"cgroup freezer", true, "works in " + path.substr(0, path.rfind('/')), ""};
   const Error& error = frozen ? gone.error() : frozen.error();
   return {"cgroup freezer", false, error.what(), error.remedy()};
 }
@@ -99,11 +106,13 @@ Fitness examine_ptrace() {
 }
 
 Fitness examine_staging() {
-  struct statvfs about {};
-  if (::statvfs("/dev/shm", &about) != 0) return {"staging", false, "there is no /dev/shm", "mount a tmpfs there"};
+  struct statvfs about{};
+  if (::statvfs("/dev/shm", &about) != 0)
+    return {"staging", false, "there is no /dev/shm", "mount a tmpfs there"};
   const uint64_t free = uint64_t{about.f_bavail} * about.f_frsize;
   return {"staging", free >= kLeastStaging, format_bytes(free) + " free in /dev/shm",
-          "a checkpoint is staged there, with all memory of the job: free some, or choose another directory"};
+          "a checkpoint is staged there, with all memory of the job: free some, or choose another "
+          "directory"};
 }
 
 Fitness examine_check() {
@@ -113,7 +122,8 @@ Fitness examine_check() {
   std::istringstream lines(output->out);
   for (std::string line; std::getline(lines, line);)
     if (line.find("Warn") == line.npos && !line.empty()) last = line;
-  if (output->exit.status() == 127) return {"criu check", false, "there is no program criu", "install CRIU"};
+  if (output->exit.status() == 127)
+    return {"criu check", false, "there is no program criu", "install CRIU"};
   return {"criu check", output->exit.ok(), last.empty() ? output->exit.describe() : last,
           "run `criu check` as root: it says what the kernel lacks"};
 }
@@ -121,8 +131,9 @@ Fitness examine_check() {
 }  // namespace
 
 std::vector<Fitness> examine() {
-  std::vector<Fitness> all = {examine_kernel(),    examine_privileges(), examine_version(), examine_namespaces(),
-                              examine_freezer(),   examine_ptrace(),     examine_staging(), examine_check()};
+  std::vector<Fitness> all = {examine_kernel(),     examine_privileges(), examine_version(),
+                              examine_namespaces(), examine_freezer(),    examine_ptrace(),
+                              examine_staging(),    examine_check()};
   for (Fitness& f : all)
     if (f.ok) f.remedy.clear();
   return all;

@@ -18,7 +18,8 @@ struct OptionsDeleter {
 using Options = std::unique_ptr<criu_opts, OptionsDeleter>;
 
 Result<Options> make_options(const std::string& binary);
-// The same with what a dump and its restore must agree on.  `images` must stay open while the options are used.
+// The same with what a dump and its restore must agree on.  `images` must stay open while the
+// options are used.
 Result<Options> make_image_options(const std::string& binary, const Fd& images, const char* log);
 
 // kUnfit if CRIU cannot be told of one of them.

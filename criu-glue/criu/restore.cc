@@ -19,7 +19,8 @@ namespace {
 
 constexpr const char* kLog = "restore.log";
 
-// libcriu gives its callback nothing of ours, so the call under way is kept here; there is one at a time.
+// libcriu gives its callback nothing of ours, so the call under way is kept here; there is one at a
+// time.
 struct Call {
   const RestoreRequest* request;
   std::vector<pid_t> before;  // children that have nothing to do with it
@@ -52,8 +53,9 @@ void reap_new_children(const Call& call) {
     if (auto child = Child::adopt(pid)) child->kill();
 }
 
-// CRIU goes on whatever "pre-resume" answers, so a refusal ends the processes here: pid 1, and all others with it.
-// CRIU is ended too: it would wait for pid 1, which waits for those that CRIU still traces.
+// CRIU goes on whatever "pre-resume" answers, so a refusal ends the processes here: pid 1, and all
+// others with it. CRIU is ended too: it would wait for pid 1, which waits for those that CRIU still
+// traces.
 int refuse_or_go_on(Call& call) {
   call.quiet->reset();  // what the hook says is to be seen
   auto r = call.request->before_resume(call.init);
@@ -92,7 +94,9 @@ class BlockedSigchld {
 Result<> add_restore_options(criu_opts* options, const RestoreRequest& request, const Fd& network) {
   criu_local_set_notify_cb(options, notified);
   bool good = criu_local_set_root(options, request.root.c_str()) == 0;
-  if (network) good = good && criu_local_add_inherit_fd(options, network.get(), request.network_key.c_str()) == 0;
+  if (network)
+    good =
+        good && criu_local_add_inherit_fd(options, network.get(), request.network_key.c_str()) == 0;
   for (const ExternalMount& mount : request.mounts) {
     const std::string external = "mnt[" + mount.destination + "]:" + mount.destination;
     good = good && criu_local_add_external(options, external.c_str()) == 0;

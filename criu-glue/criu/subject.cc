@@ -1,9 +1,10 @@
-// What the tests dump: a small job.  subject DIRECTORY [MEGABYTES]: counts in DIRECTORY/count, and holds what real
-// jobs hold: a child at the other end of pipes, shared memory, a TCP connection over lo, epoll, an
-// unlinked file, threads.  Every round sends a number through all of it and checks what comes back; the first thing
-// that is not as it should be is written to DIRECTORY/wrong, and the job ends with 1.
-// Its memory holds a pattern that is checked, a page in each round.
-// subject hold KIND DIRECTORY: has one thing open that makes trouble, writes DIRECTORY/ready, and waits.
+// What the tests dump: a small job.  subject DIRECTORY [MEGABYTES]: counts in DIRECTORY/count, and
+// holds what real jobs hold: a child at the other end of pipes, shared memory, a TCP connection
+// over lo, epoll, an unlinked file, threads.  Every round sends a number through all of it and
+// checks what comes back; the first thing that is not as it should be is written to
+// DIRECTORY/wrong, and the job ends with 1. Its memory holds a pattern that is checked, a page in
+// each round. subject hold KIND DIRECTORY: has one thing open that makes trouble, writes
+// DIRECTORY/ready, and waits.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/perf_event.h>
@@ -49,7 +50,9 @@ void check(bool good, const char* what) {
   if (!good) wrong(what);
 }
 
-uint64_t pattern(size_t page) { return (page + 1) * 0x9e3779b97f4a7c15u; }
+uint64_t pattern(size_t page) {
+  return (page + 1) * 0x9e3779b97f4a7c15u;
+}
 
 void exchange(int out, int in, uint64_t number, const char* what) {
   uint64_t back = 0;
@@ -150,7 +153,8 @@ int open_trouble(const std::string& kind) {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof address;
     auto* generic = reinterpret_cast<sockaddr*>(&address);
-    if (::bind(server, generic, size) != 0 || ::listen(server, 4) != 0 || ::getsockname(server, generic, &size) != 0)
+    if (::bind(server, generic, size) != 0 || ::listen(server, 4) != 0 ||
+        ::getsockname(server, generic, &size) != 0)
       return -1;
     const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
     return ::connect(fd, generic, size) == 0 ? fd : -1;
@@ -197,20 +201,24 @@ int main(int argc, char** argv) {
   ::close(tcp[1]);
 
   const int counter = ::open((directory + "/count").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-  const int log = ::open((directory + "/log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  const int scratch = ::open((directory + "/scratch").c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  const int log =
+      ::open((directory + "/log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const int scratch =
+      ::open((directory + "/scratch").c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   check(counter >= 0 && log >= 0 && scratch >= 0, "opening files");
   ::unlink((directory + "/scratch").c_str());
   for (uintptr_t i = 0; i < kThreads; i++) {
     pthread_t thread;
-    check(::pthread_create(&thread, nullptr, thread_main, reinterpret_cast<void*>(i)) == 0, "pthread_create");
+    check(::pthread_create(&thread, nullptr, thread_main, reinterpret_cast<void*>(i)) == 0,
+          "pthread_create");
   }
   for (uint64_t round = 1;; round++) {
     exchange(down[1], up[0], round, "the pipes");
     exchange(tcp[0], tcp[0], round, "the TCP connection");
     uint64_t back = 0;
     check(::pwrite(scratch, &round, sizeof round, 0) == sizeof round, "the scratch file's write");
-    check(::pread(scratch, &back, sizeof back, 0) == sizeof back && back == round, "the scratch file");
+    check(::pread(scratch, &back, sizeof back, 0) == sizeof back && back == round,
+          "the scratch file");
     for (size_t i = 0; i < kPage / 8; i++) {
       const size_t p = round % pages;
       check(memory[p * kPage / 8 + i] == pattern(p) + i, "the memory");

@@ -1,6 +1,6 @@
-// Everything is read through /proc/PID, whose processes belong to the job: a name or a line there may be anything,
-// and a process may be gone.  Paths are as the container shows them: the kernel ends them at the root of
-// the mount namespace that a file is of.
+// Everything is read through /proc/PID, whose processes belong to the job: a name or a line there
+// may be anything, and a process may be gone.  Paths are as the container shows them: the kernel
+// ends them at the root of the mount namespace that a file is of.
 #include "criu-glue/criu/survey.h"
 
 #include <dirent.h>
@@ -49,7 +49,8 @@ class Surveyor {
   void look_at_watches(const Process& process, const std::string& fdinfo);
   Result<> look_at_mappings(const Process& process);
   void look_at_mapping(const Process& process, const std::string& line);
-  void add_file(const Process& process, const std::string& path, const struct stat& about, bool writable);
+  void add_file(const Process& process, const std::string& path, const struct stat& about,
+                bool writable);
   void obstacle(const Process& process, const std::string& what) {
     obstacles_.insert(process.label + " " + what);
   }
@@ -84,12 +85,14 @@ uint64_t number_of(std::string_view text, int base = 10) {
 }
 
 bool is_below(const std::string& path, std::string_view directory) {
-  return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
+  return path.starts_with(directory) &&
+         (path.size() == directory.size() || path[directory.size()] == '/');
 }
 
 // Made with the container, and CRIU's to save.
 bool is_private(const std::string& path) {
-  return is_below(path, "/dev") || is_below(path, "/run") || is_below(path, "/proc") || is_below(path, "/sys");
+  return is_below(path, "/dev") || is_below(path, "/run") || is_below(path, "/proc") ||
+         is_below(path, "/sys");
 }
 
 bool known_device(const struct stat& about) {
@@ -101,7 +104,8 @@ bool known_device(const struct stat& about) {
 }
 
 bool known_family(int family) {
-  return family == AF_UNIX || family == AF_INET || family == AF_INET6 || family == AF_PACKET || family == AF_NETLINK;
+  return family == AF_UNIX || family == AF_INET || family == AF_INET6 || family == AF_PACKET ||
+         family == AF_NETLINK;
 }
 
 // Kinds of descriptors that CRIU cannot dump, by what their links say.
@@ -121,13 +125,17 @@ const char* undumpable(const std::string& link) {
   return nullptr;
 }
 
-bool on_network(const std::string& type) { return type.starts_with("nfs") || type == "cifs" || type == "smb3"; }
+bool on_network(const std::string& type) {
+  return type.starts_with("nfs") || type == "cifs" || type == "smb3";
+}
 
 // A path in /proc/PID/maps or mountinfo, where some characters are octal.
 std::string unescape(const std::string& text) {
   std::string plain;
   for (size_t i = 0; i < text.size(); i++) {
-    const auto octal = [&](size_t at) { return at < text.size() && text[at] >= '0' && text[at] <= '7'; };
+    const auto octal = [&](size_t at) {
+      return at < text.size() && text[at] >= '0' && text[at] <= '7';
+    };
     if (text[i] == '\\' && octal(i + 1) && octal(i + 2) && octal(i + 3)) {
       plain += static_cast<char>(number_of(std::string_view(text).substr(i + 1, 3), 8));
       i += 3;
@@ -143,7 +151,8 @@ Result<> Surveyor::read_container(pid_t init) {
   pid_namespace_ = link_at(proc + "/ns/pid");
   auto text = read_file(proc + "/mountinfo");
   if (!text || pid_namespace_.empty())
-    return fail(ErrorKind::kNotFound, "the container's pid 1 (process " + std::to_string(init) + ") cannot be looked at");
+    return fail(ErrorKind::kNotFound,
+                "the container's pid 1 (process " + std::to_string(init) + ") cannot be looked at");
   std::istringstream lines(*text);
   for (std::string line; std::getline(lines, line);) {
     std::istringstream fields(line);
@@ -156,8 +165,9 @@ Result<> Surveyor::read_container(pid_t init) {
     fields >> mount.type;
     mount.point = unescape(mount.point);
     const size_t colon = std::min(device.find(':'), device.size());
-    mount.device = makedev(static_cast<unsigned>(number_of(device.substr(0, colon))),
-                           static_cast<unsigned>(number_of(device.substr(std::min(colon + 1, device.size())))));
+    mount.device = makedev(
+        static_cast<unsigned>(number_of(device.substr(0, colon))),
+        static_cast<unsigned>(number_of(device.substr(std::min(colon + 1, device.size())))));
     mounts_[id] = mount;
   }
   return {};
@@ -168,12 +178,15 @@ Result<> Surveyor::look_at(pid_t pid) {
   const auto status = read_file(process.proc + "/status");
   if (!status) return {};  // gone
   const std::string inner = field_of(*status, "NSpid");
-  process.label = "process " + inner.substr(inner.find_last_of(" \t") + 1) + " (" + field_of(*status, "Name") + ")";
+  process.label = "process " + inner.substr(inner.find_last_of(" \t") + 1) + " (" +
+                  field_of(*status, "Name") + ")";
   if (field_of(*status, "State").starts_with('Z')) return {};
   process.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   memory_ += number_of(field_of(*status, "RssAnon")) * 1024;
-  if (field_of(*status, "TracerPid") != "0") obstacle(process, "is being traced: a debugger is attached");
-  if (link_at(process.proc + "/ns/pid") != pid_namespace_) obstacle(process, "is in another pid namespace than the container");
+  if (field_of(*status, "TracerPid") != "0")
+    obstacle(process, "is being traced: a debugger is attached");
+  if (link_at(process.proc + "/ns/pid") != pid_namespace_)
+    obstacle(process, "is in another pid namespace than the container");
   look_at_descriptors(process);
   return look_at_mappings(process);
 }
@@ -188,12 +201,13 @@ void Surveyor::look_at_descriptors(const Process& process) {
 
 void Surveyor::look_at_descriptor(const Process& process, const std::string& number) {
   const std::string path = process.proc + "/fd/" + number, link = link_at(path);
-  if (link.starts_with("socket:")) return look_at_socket(process, static_cast<int>(number_of(number)));
+  if (link.starts_with("socket:"))
+    return look_at_socket(process, static_cast<int>(number_of(number)));
   if (const char* what = undumpable(link)) return obstacle(process, what);
   const std::string fdinfo = read_file(process.proc + "/fdinfo/" + number).value_or("");
   if (link.starts_with("anon_inode:inotify") || link.starts_with("anon_inode:[fanotify]"))
     return look_at_watches(process, fdinfo);
-  struct stat about {};
+  struct stat about{};
   if (!link.starts_with('/') || ::stat(path.c_str(), &about) != 0) return;
   const bool regular = S_ISREG(about.st_mode);
   if (regular && about.st_nlink == 0) return;  // deleted, or a memfd: CRIU keeps it
@@ -202,7 +216,8 @@ void Surveyor::look_at_descriptor(const Process& process, const std::string& num
   if (S_ISCHR(about.st_mode) || S_ISBLK(about.st_mode)) {
     if (!known_device(about)) obstacle(process, "has the device " + link + " open");
   } else if (regular) {
-    add_file(process, link, about, (number_of(field_of(fdinfo, "flags"), 8) & O_ACCMODE) != O_RDONLY);
+    add_file(process, link, about,
+             (number_of(field_of(fdinfo, "flags"), 8) & O_ACCMODE) != O_RDONLY);
   }
 }
 
@@ -212,7 +227,8 @@ void Surveyor::look_at_socket(const Process& process, int number) {
   int family = AF_UNSPEC;
   socklen_t size = sizeof family;
   if (!copy || ::getsockopt(copy.get(), SOL_SOCKET, SO_DOMAIN, &family, &size) != 0) return;
-  if (!known_family(family)) obstacle(process, "has a socket of address family " + std::to_string(family) + " open");
+  if (!known_family(family))
+    obstacle(process, "has a socket of address family " + std::to_string(family) + " open");
 }
 
 // "inotify wd:1 ino:a8 sdev:fd00001 ...": watches on a file server cannot be made again by handle.
@@ -220,14 +236,18 @@ void Surveyor::look_at_watches(const Process& process, const std::string& fdinfo
   for (size_t at = fdinfo.find("sdev:"); at != fdinfo.npos; at = fdinfo.find("sdev:", at + 1)) {
     const uint64_t device = number_of(std::string_view(fdinfo).substr(at + 5), 16);
     for (const auto& [id, mount] : mounts_)
-      if (on_network(mount.type) && mount.device == makedev(static_cast<unsigned>(device >> 20), static_cast<unsigned>(device & 0xfffff)))
-        return obstacle(process, "watches files on " + mount.point + " (" + mount.type + ") with inotify or fanotify");
+      if (on_network(mount.type) &&
+          mount.device ==
+              makedev(static_cast<unsigned>(device >> 20), static_cast<unsigned>(device & 0xfffff)))
+        return obstacle(process, "watches files on " + mount.point + " (" + mount.type +
+                                     ") with inotify or fanotify");
   }
 }
 
 Result<> Surveyor::look_at_mappings(const Process& process) {
   auto maps = read_file(process.proc + "/maps", 256 << 20);
-  if (!maps) return maps.error().kind() == ErrorKind::kDamaged ? Result<>(fail(maps.error())) : Result<>{};
+  if (!maps)
+    return maps.error().kind() == ErrorKind::kDamaged ? Result<>(fail(maps.error())) : Result<>{};
   std::istringstream lines(*maps);
   for (std::string line; std::getline(lines, line);) look_at_mapping(process, line);
   return {};
@@ -237,23 +257,31 @@ Result<> Surveyor::look_at_mappings(const Process& process) {
 void Surveyor::look_at_mapping(const Process& process, const std::string& line) {
   std::istringstream fields(line);
   std::string range, mode, offset, device, inode;
-  if (!(fields >> range >> mode >> offset >> device >> inode) || inode == "0" || mode.size() < 4) return;
+  if (!(fields >> range >> mode >> offset >> device >> inode) || inode == "0" || mode.size() < 4)
+    return;
   const size_t slash = line.find('/');
   if (line.find("anon_inode:[io_uring]") != line.npos) return obstacle(process, "uses io_uring");
-  struct stat about {};
-  if (slash == line.npos || ::stat((process.proc + "/map_files/" + range).c_str(), &about) != 0) return;
+  struct stat about{};
+  if (slash == line.npos || ::stat((process.proc + "/map_files/" + range).c_str(), &about) != 0)
+    return;
   const std::string path = unescape(line.substr(slash));
   const bool shared = mode[3] == 's';
   if (S_ISREG(about.st_mode) && shared && (about.st_nlink == 0 || is_private(path)) &&
       shared_.emplace(about.st_dev, about.st_ino).second)
-    memory_ += static_cast<uint64_t>(about.st_blocks) * 512;  // shared memory: what is allocated of it, once
-  if (S_ISREG(about.st_mode) && about.st_nlink > 0) add_file(process, path, about, shared && mode[1] == 'w');
-  if (S_ISCHR(about.st_mode) && !known_device(about)) obstacle(process, "has the device " + path + " mapped");
+    memory_ += static_cast<uint64_t>(about.st_blocks) *
+               512;  // shared memory: what is allocated of it, once
+  if (S_ISREG(about.st_mode) && about.st_nlink > 0)
+    add_file(process, path, about, shared && mode[1] == 'w');
+  if (S_ISCHR(about.st_mode) && !known_device(about))
+    obstacle(process, "has the device " + path + " mapped");
 }
 
-void Surveyor::add_file(const Process& process, const std::string& path, const struct stat& about, bool writable) {
+void Surveyor::add_file(const Process& process, const std::string& path, const struct stat& about,
+                        bool writable) {
   if (path.ends_with(" (deleted)"))
-    return obstacle(process, "uses " + path + ", which lives on under another name: close it before a checkpoint");
+    return obstacle(
+        process,
+        "uses " + path + ", which lives on under another name: close it before a checkpoint");
   if (is_private(path)) return;
   statefile::FileRecord& file = files_[path];
   file.path = path;

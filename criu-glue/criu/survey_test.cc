@@ -51,7 +51,8 @@ class SurveyTest : public testing::Test {
 };
 
 TEST_F(SurveyTest, TellsWhatIsOpenForWritingAndHowLargeItIs) {
-  const Fd reading = file("r", O_RDONLY, 10), writing = file("w", O_WRONLY, 20), both = file("b", O_RDWR, 30);
+  const Fd reading = file("r", O_RDONLY, 10), writing = file("w", O_WRONLY, 20),
+           both = file("b", O_RDWR, 30);
   const Fd twice = file("r", O_RDWR | O_APPEND, 10);
   const Survey s = survey_self();
   ASSERT_TRUE(find(s, "r") && find(s, "w") && find(s, "b"));
@@ -59,11 +60,13 @@ TEST_F(SurveyTest, TellsWhatIsOpenForWritingAndHowLargeItIs) {
   EXPECT_TRUE(find(s, "w")->writable);
   EXPECT_EQ(find(s, "w")->size, 20u);
   EXPECT_EQ(find(s, "b")->size, 30u);
-  EXPECT_TRUE(std::is_sorted(s.files.begin(), s.files.end(), [](auto& a, auto& b) { return a.path < b.path; }));
+  EXPECT_TRUE(std::is_sorted(s.files.begin(), s.files.end(),
+                             [](auto& a, auto& b) { return a.path < b.path; }));
 }
 
 TEST_F(SurveyTest, FindsMappedFilesWhoseDescriptorsAreClosed) {
-  for (const auto& [name, flags] : {std::pair("shared", MAP_SHARED), std::pair("private", MAP_PRIVATE)}) {
+  for (const auto& [name, flags] :
+       {std::pair("shared", MAP_SHARED), std::pair("private", MAP_PRIVATE)}) {
     const Fd fd = file(name, O_RDWR, 4096);
     ASSERT_NE(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, flags, fd.get(), 0), MAP_FAILED);
   }
@@ -80,11 +83,13 @@ TEST_F(SurveyTest, LeavesOutDeletedFilesButNotThoseWithAnotherName) {
   std::filesystem::remove(directory_ + "/moved");
   const Survey s = survey_self();
   for (const auto& f : s.files) EXPECT_THAT(f.path, Not(HasSubstr("gone")));
-  EXPECT_THAT(s.obstacles, Contains(HasSubstr(directory_ + "/moved (deleted), which lives on under another name")));
+  EXPECT_THAT(
+      s.obstacles,
+      Contains(HasSubstr(directory_ + "/moved (deleted), which lives on under another name")));
 }
 
 TEST_F(SurveyTest, CountsSharedMemoryOnce) {
-  constexpr size_t kSize = 32 << 20;
+  constexpr size_t kSize = 192 << 20;  // more than a process of its own, sanitized or not
   void* memory = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(memory, MAP_FAILED);
   std::fill_n(static_cast<char*>(memory), kSize, 'x');

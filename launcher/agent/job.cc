@@ -188,9 +188,6 @@ void Job::on_message(const link::FromSupervisor& m) {
   } else if (m.has_start_failed()) {
     start_error_.emplace(static_cast<ErrorKind>(m.start_failed().status()), m.start_failed().reason());
     end(m.start_failed().status(), {});
-  } else if (m.has_parked()) {
-    session_.close();
-    parked_.set();
   } else if (m.has_ended()) {
     end(m.ended().status(), m.ended().reason());
   }
@@ -198,7 +195,9 @@ void Job::on_message(const link::FromSupervisor& m) {
 
 void Job::on_lost(const Error& error) {
   input_.suspend();
-  if (parking_) return parked_.set();  // the supervisor closes after Parked; an early end shows when reopening
+  // Only the end of the stream, not the Parked before it, says that the supervisor's descriptor is gone: a socket
+  // that is still open there could not be dumped.
+  if (parking_) return parked_.set();
   if (ended() || init_gone_.is_set()) return;
   log::debug(error.line() + "; connecting again");
   asio::co_spawn(io_, relink(), asio::detached);

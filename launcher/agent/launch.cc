@@ -56,6 +56,7 @@ link::Start start_message(const RunRequest& request) {
   start.set_job(request.job);
   start.set_hostname(hostname());
   start.set_processors(processors());
+  start.set_umask(request.umask);
   return start;
 }
 

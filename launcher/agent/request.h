@@ -25,6 +25,7 @@ struct RunRequest {
   std::vector<std::string> argv;
   std::vector<std::string> env;  // NAME=VALUE
   std::string directory;         // working directory, absolute
+  uint32_t umask = 022;
   uint32_t ranks = 1;
   bool tag_output = false;
   CheckpointPolicy policy;

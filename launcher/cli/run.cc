@@ -1,4 +1,5 @@
 // stillpoint run: starts a job as mpirun does.
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -65,6 +66,7 @@ Result<std::vector<std::string>> environment(const Parsed& parsed, const Identit
       set_variable(env, v);
     std::erase_if(env, [](const std::string& v) { return v.starts_with("SUDO_") || v.starts_with("MAIL="); });
   }
+  if (!std::getenv("HOME")) env.push_back("HOME=" + user.home);  // Open MPI does not start without
   for (const std::string& given : parsed.texts("-x")) {
     const std::string name = variable_name(given);
     if (name.empty()) return fail(ErrorKind::kUsage, "-x '" + given + "' names no variable");
@@ -108,6 +110,8 @@ Result<agent::RunRequest> request_from(const Parsed& parsed) {
   request.env = *env;
   request.directory = paths::absolute(parsed.has("wdir") ? parsed.text("wdir") : ".", current_directory());
   request.tag_output = parsed.has("tag-output");
+  request.umask = ::umask(0);
+  ::umask(static_cast<mode_t>(request.umask));
   return request;
 }
 

@@ -1,5 +1,6 @@
 """Speed beside the same work by hand: criu, zstd and mpirun.  Every figure is a median of ROUNDS, taken in turn."""
 import argparse
+import atexit
 import json
 import os
 import pathlib
@@ -80,60 +81,109 @@ class Job:
         return json.loads(output_of("stillpoint", "checkpoint", JOB, "--json", cwd=self.work))
 
     def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(30)
 
 
-def criu_options(init, images):
-    mounts = [line.split()[4] for line in open(f"/proc/{init}/mountinfo")]
-    private = ("/proc", "/sys", "/dev", "/run")
-    real = [m for m in mounts if m != "/" and not m.startswith(private)]
-    return real, ["-D", images, "--tcp-established", "--file-locks", "--manage-cgroups=ignore", "--network-lock", "skip",
-                  "--ghost-limit", "4G"]
-
-
-def dump_by_hand(init, images):
-    """criu dump as facts go, with the cgroup frozen around it: seconds that the job stood still."""
-    shutil.rmtree(images, ignore_errors=True)
-    os.makedirs(images)
-    group = next(line.strip().split("::")[1] for line in open(f"/proc/{init}/cgroup") if line.startswith("0::"))
-    root = next(line.split()[4] for line in open("/proc/self/mountinfo") if " - cgroup2 " in line)
-    group = root + group
-    real, options = criu_options(init, images)
-    network = os.stat(f"/proc/{init}/ns/net").st_ino
-    command = ["criu", "dump", "-t", str(init), "--leave-running", "-o", "dump.log", "--freeze-cgroup", group,
-               "--external", f"net[{network}]:network", *options]
-    for mount in real:
-        command += ["--external", f"mnt[{mount}]:{mount}"]
-    start = time.monotonic()
-    pathlib.Path(group, "cgroup.freeze").write_text("1")
-    try:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    finally:
-        pathlib.Path(group, "cgroup.freeze").write_text("0")
-    return time.monotonic() - start
-
-
-def restore_by_hand(images, real):
-    """criu restore alone, of images that are there: seconds until it returns.  Ends what it restored."""
-    script = """
-mkdir -p /run/stillpoint/root; mount --bind / /run/stillpoint/root; mount --make-private /run/stillpoint/root
+CONTAINER = """
+mount --make-rprivate /
+root=$1; mount --bind / $root
+while read -r mount; do mount --bind $mount $root$mount; done <<< "$2"
+mount -t proc proc $root/proc; mount -t sysfs sysfs $root/sys; mount -t tmpfs -o mode=755 dev $root/dev
+mknod -m 666 $root/dev/null c 1 3; mknod -m 666 $root/dev/zero c 1 5; mknod -m 666 $root/dev/urandom c 1 9; mknod -m 666 $root/dev/random c 1 8
+mkdir $root/dev/pts $root/dev/shm; mount -t devpts -o newinstance,ptmxmode=0666 devpts $root/dev/pts; ln -s pts/ptmx $root/dev/ptmx
+mount -t tmpfs -o mode=1777 shm $root/dev/shm; mount -t tmpfs run $root/run; mkdir $root/run/old
 ip link set lo up
+cd $root; pivot_root . run/old; cd /; umount -l /run/old
+exec 0</dev/null 1>/dev/null 2>/dev/null
+setsid "${@:3}"
+"""
+
+
+class ByHand:
+    """The same job under mpirun in a container as stillpoint makes it, dumped and restored by calling criu."""
+
+    def __init__(self, megabytes):
+        self.images = f"/dev/shm/bench-{os.getpid()}"
+        self.group = pathlib.Path(next(line.split()[4] for line in open("/proc/self/mountinfo") if " - cgroup2 " in line),
+                                  f"bench-{os.getpid()}")
+        self.group.mkdir()
+        self.root = tempfile.mkdtemp(prefix="stillpoint-bench-root.", dir="/run")
+        mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
+        self.mounts = [m for m in mounts if m != "/" and not m.startswith(("/proc", "/sys", "/dev", "/run"))]
+        command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "4", EXAMPLES / "heat2d", "--size", "400", "--delay", "1",
+                   "--iterations", "100000000", "--memory", str(megabytes)]
+        self.process = subprocess.Popen(
+            ["unshare", "-m", "-p", "-i", "-u", "-n", "-f", "--kill-child", "bash", "-ec", CONTAINER, "bash", self.root,
+             "\n".join(self.mounts), *command], preexec_fn=lambda: (self.group / "cgroup.procs").write_text(str(os.getpid())))
+        for _ in range(600):
+            if self.memory() > 4 * megabytes << 20:
+                break
+            time.sleep(0.1)
+        else:
+            sys.exit("bench: waited 60 s for the job by hand to fill its memory")
+        self.init = next(int(p) for p in self.pids() if pathlib.Path(f"/proc/{p}/status").read_text().split("NSpid:")[1].split("\n")[0].split()[-1] == "1")
+        # Out of the cgroup: unshare itself is not in the container.
+        pathlib.Path(self.group.parent, "cgroup.procs").write_text(str(self.process.pid))
+
+    def pids(self):
+        return (self.group / "cgroup.procs").read_text().split()
+
+    def memory(self):
+        sizes = [pathlib.Path(f"/proc/{p}/statm").read_text().split()[1] for p in self.pids()]
+        return sum(map(int, sizes)) * 4096
+
+    def options(self, verb, log):
+        options = ["criu", verb, "-D", self.images, "-o", log, "--tcp-established", "--file-locks", "--manage-cgroups=ignore",
+                   "--network-lock", "skip", "--ghost-limit", "4G"]
+        for mount in self.mounts:
+            options += ["--external", f"mnt[{mount}]:{mount}"]
+        return options
+
+    def dump(self):
+        """Seconds that the job stood still."""
+        shutil.rmtree(self.images, ignore_errors=True)
+        os.makedirs(self.images)
+        network = os.stat(f"/proc/{self.init}/ns/net").st_ino
+        command = [*self.options("dump", "dump.log"), "-t", str(self.init), "--leave-running", "--freeze-cgroup", str(self.group),
+                   "--external", f"net[{network}]:network"]
+        start = time.monotonic()
+        (self.group / "cgroup.freeze").write_text("1")
+        try:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        finally:
+            (self.group / "cgroup.freeze").write_text("0")
+        return time.monotonic() - start
+
+    def restore(self):
+        """Seconds until criu returns.  Ends what was restored."""
+        script = """
+mount --bind / "$1"; mount --make-private "$1"; ip link set lo up
 exec {net}< /proc/self/ns/net
 start=$(date +%s.%N)
-criu restore -d -o restore.log --pidfile "$1/pid" --root /run/stillpoint/root --inherit-fd "fd[$net]:network" "${@:2}" || exit 1
+"${@:3}" -d --pidfile "$2/pid" --root "$1" --inherit-fd "fd[$net]:network"
 end=$(date +%s.%N)
-kill -9 $(cat "$1/pid")
+kill -9 $(cat "$2/pid")
 echo "$start $end"
 """
-    _, options = criu_options(os.getpid(), images)
-    for mount in real:
-        options += ["--external", f"mnt[{mount}]:{mount}"]
-    pathlib.Path(images, "pid").unlink(missing_ok=True)
-    told = output_of("unshare", "-m", "-n", "--propagation", "private", "bash", "-c", script, "bash", images, *options)
-    start, end = told.split()
-    return float(end) - float(start)
+        pathlib.Path(self.images, "pid").unlink(missing_ok=True)
+        told = output_of("unshare", "-m", "-n", "--propagation", "private", "bash", "-ec", script, "bash", self.root, self.images,
+                         *self.options("restore", "restore.log"))
+        start, end = told.split()
+        return float(end) - float(start)
+
+    def end(self):
+        (self.group / "cgroup.kill").write_text("1")
+        self.process.wait(30)
+        for _ in range(100):
+            if "populated 0" in (self.group / "cgroup.events").read_text():
+                break
+            time.sleep(0.1)
+        self.group.rmdir()
+        os.rmdir(self.root)
+        shutil.rmtree(self.images, ignore_errors=True)
 
 
 def restart_time(work):
@@ -165,34 +215,30 @@ def bench_start(rounds):
 def bench_checkpoint(work, megabytes, rounds):
     peak = Peak()
     peak.start()
-    job = Job(work, megabytes)
-    hand_images = f"/dev/shm/bench-{os.getpid()}"
     ours, hand, pack, zstd, sizes = [], [], [], [], []
-    try:
-        for _ in range(rounds):
-            hand.append(dump_by_hand(job.status()["init_pid"], hand_images))
-            done = job.checkpoint()
-            ours.append(done["stop_ms"] / 1000)
-            manifest = json.loads(output_of("stillpoint", "inspect", done["path"], "--json"))
-            pack.append(manifest["times"]["pack"] / 1000)
-            images = sorted(map(str, pathlib.Path(hand_images).glob("*.img")))
-            target = work / "by-hand.zst"
-            zstd.append(timed("sh", "-c", f"cat {' '.join(images)} | zstd -q -f -T0 -1 -o {target} && sync {target}"))
-            sizes.append((done["stored_bytes"], target.stat().st_size))
-        real, _ = criu_options(job.status()["init_pid"], hand_images)
-    finally:
-        job.end()
+    job = Job(work, megabytes)
+    atexit.register(job.end)
+    by_hand = ByHand(megabytes)
+    atexit.register(by_hand.end)
+    target = work / "by-hand.zst"
+    for _ in range(rounds):
+        hand.append(by_hand.dump())
+        done = job.checkpoint()
+        ours.append(done["stop_ms"] / 1000)
+        manifest = json.loads(output_of("stillpoint", "inspect", done["path"], "--json"))
+        pack.append(manifest["times"]["pack"] / 1000)
+        images = " ".join(map(str, sorted(pathlib.Path(by_hand.images).glob("*.img"))))
+        zstd.append(timed("sh", "-c", f"cat {images} | zstd -q -f -T0 -1 -o {target} && sync {target}"))
+        sizes.append((done["stored_bytes"], target.stat().st_size))
+    job.end()
     row("job stands still", ours, hand, "1.25, criu dump")
     row("packing, with reading back", pack, zstd, "1.25, zstd -T0 -1 and sync")
     row("size of the statefile", [a / 2**20 for a, _ in sizes], [b / 2**20 for _, b in sizes], "1.02", "MiB")
-
+    (by_hand.group / "cgroup.kill").write_text("1")
     ours, hand = [], []
-    try:
-        for _ in range(rounds):
-            hand.append(restore_by_hand(hand_images, real))
-            ours.append(restart_time(work))
-    finally:
-        shutil.rmtree(hand_images, ignore_errors=True)
+    for _ in range(rounds):
+        hand.append(by_hand.restore())
+        ours.append(restart_time(work))
     row("restart, with reading", ours, hand, "1.5 plus reading, criu restore")
     peak.done = True
     print(f"largest of our processes           {peak.most / 2**20:9.1f} MiB                      (target 256)")

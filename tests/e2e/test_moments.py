@@ -58,7 +58,7 @@ def test_shell_pipeline(work):
 
 def test_computing(work):
     """No MPI and no system call for seconds: the checkpoint comes all the same."""
-    app = program("compute", 1200)
+    app = program("compute", 500)
     job = work.run(app, ranks=2).started()
     job.wait_for("computing")
     taken = job.checkpoint()
