@@ -174,7 +174,8 @@ Result<int> restart_job(const RestartRequest& request, ProgressSink& sink) {
   std::unique_ptr<ControlServer> server;
   const auto life = [&]() -> Task<Result<int>> {
     const auto start = std::chrono::steady_clock::now();
-    if (auto r = co_await restore_job(job, *found, sink); !r) co_return fail(r.error());
+    const auto times = co_await restore_job(job, *found, sink);
+    if (!times) co_return fail(times.error());
     sink.finished();
     if (auto r = co_await job.connect({}); !r) co_return fail(r.error());
     const auto took = std::chrono::duration_cast<Milliseconds>(std::chrono::steady_clock::now() - start);
@@ -182,7 +183,10 @@ Result<int> restart_job(const RestartRequest& request, ProgressSink& sink) {
                              "job " + about.job + " restarted from checkpoint " +
                                  std::to_string(about.restarted_from) + " (" +
                                  found->manifest.created + "), " + ranks_text(about.ranks) +
-                                 ", in " + format_duration(took));
+                                 ", in " + format_duration(took) + " (reading " +
+                                 format_duration(times->read) + ", checking " +
+                                 format_duration(times->check) + ", restoring " +
+                                 format_duration(times->restore) + ")");
   };
   auto status = run_to_end(io, life());
   if (status) say_goodbye(job, checkpointer, *status);

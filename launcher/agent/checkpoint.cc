@@ -25,6 +25,7 @@ Milliseconds since(Clock::time_point start) {
 }
 
 constexpr auto kStoreWait = 60s;   // a file system that does not answer for so long is down
+constexpr auto kCallOff = 60s;     // for CRIU to undo a dump that is called off
 constexpr auto kPackWait = 24h;    // bounded by the size of memory and the speed of the file system
 
 }  // namespace
@@ -98,6 +99,7 @@ Task<Result<>> Checkpointer::run(Attempt& attempt) {
   if (auto r = co_await commit(attempt); !r) co_return r;
   job_.staging().remove_directory(std::to_string(attempt.epoch));
   if (attempt.stop) {
+    attempt.stood_still = since(attempt.held);
     job_.stopped_at_checkpoint();
     // Killed while still frozen: nothing runs, and nothing is printed, beyond the checkpoint.
     if (auto r = job_.cgroup().destroy(Deadline::in(20s)); !r) log::warning(r.error().line());
@@ -192,7 +194,8 @@ Task<Result<>> Checkpointer::dump(Attempt& attempt) {
                             .freeze_cgroup = job_.cgroup().path(),
                             .network_inode = job_.network_inode(),
                             .network_key = job_.network_key(),
-                            .mounts = {}};
+                            .mounts = {},
+                            .deadline = Deadline::in(job_.policy().hold_limit)};
   uint64_t memory = 0;
   for (const auto& rank : attempt.container().ranks) memory += rank.memory;
   for (const auto& mount : attempt.container().mounts) request.mounts.push_back({mount.destination});
@@ -216,9 +219,20 @@ Task<Result<>> Checkpointer::dump(Attempt& attempt) {
     });
   };
   watch(watch);
-  auto version = co_await await(std::move(*worker), Deadline::in(job_.policy().hold_limit));
+  auto version = co_await await(std::move(*worker), Deadline::in(job_.policy().hold_limit + kCallOff));
   tick.cancel();
-  if (!version) co_return fail(version.error());
+  if (!version) {
+    // If the worker was lost, CRIU may still be at work in the processes: it must be out before they are thawed.
+    const std::string images = attempt.staging;
+    auto waiter = Worker::start("waiting for CRIU", nullptr, [&](Progress&) -> Result<std::string> {
+      auto r = criu::await_dump_end(images, Deadline::in(kCallOff));
+      return r ? Result<std::string>("") : fail(r.error());
+    });
+    if (waiter)
+      if (auto out = co_await finish(std::move(*waiter), Deadline::in(2 * kCallOff)); !out)
+        log::warning(out.error().line());
+    co_return fail(version.error());
+  }
   attempt.manifest.criu_version = *version;
   attempt.manifest.times.dump = static_cast<uint64_t>(since(start).count());
   co_return Result<>();

@@ -63,8 +63,14 @@ Result<OpenImages> make_images(const std::string& directory, const statefile::Co
   return made;
 }
 
+Milliseconds lap(std::chrono::steady_clock::time_point& from) {
+  const auto now = std::chrono::steady_clock::now();
+  return std::chrono::duration_cast<Milliseconds>(now - std::exchange(from, now));
+}
+
 Task<Result<>> unpack(Job& job, const FoundCheckpoint& found, const std::string& directory,
-                      ProgressSink& sink) {
+                      ProgressSink& sink, RestartTimes& times) {
+  auto clock = std::chrono::steady_clock::now();
   const auto& record = found.manifest.containers.front();
   uint64_t bytes = 0;
   for (const auto& image : record.images) bytes += image.size;
@@ -90,6 +96,7 @@ Task<Result<>> unpack(Job& job, const FoundCheckpoint& found, const std::string&
   auto read = co_await finish(std::move(*worker), Deadline::in(kUnpackWait),
                               [&](WorkDone p) { sink.update("read", p.done, p.total); });
   sink.finished();
+  times.read = lap(clock);
   if (!read) co_return fail(read.error());
 
   auto checker = Worker::start("checking the images", nullptr, [&](Progress&) -> Result<std::string> {
@@ -98,6 +105,7 @@ Task<Result<>> unpack(Job& job, const FoundCheckpoint& found, const std::string&
   });
   if (!checker) co_return fail(checker.error());
   auto checked = co_await finish(std::move(*checker), Deadline::in(kUnpackWait));
+  times.check = lap(clock);
   if (!checked) co_return fail(checked.error());
   co_return Result<>();
 }
@@ -167,20 +175,24 @@ Result<FoundCheckpoint> find_checkpoint(const RestartRequest& request) {
   return found;
 }
 
-Task<Result<>> restore_job(Job& job, const FoundCheckpoint& found, ProgressSink& sink) {
+Task<Result<RestartTimes>> restore_job(Job& job, const FoundCheckpoint& found, ProgressSink& sink) {
+  RestartTimes times;
   job.set_phase("restarting");
   const auto& record = found.manifest.containers.front();
   auto directory = job.staging().make_directory("restart");
   if (!directory) co_return fail(directory.error());
-  if (auto r = co_await unpack(job, found, *directory, sink); !r) co_return r;
-  if (auto r = co_await files_as_they_were(job, record); !r) co_return r;
+  if (auto r = co_await unpack(job, found, *directory, sink, times); !r) co_return fail(r.error());
+  if (auto r = co_await files_as_they_were(job, record); !r) co_return fail(r.error());
+  auto clock = std::chrono::steady_clock::now();
   auto worker = Worker::start("the restore", nullptr,
                               [&](Progress&) { return restore_here(job, record, *directory); });
   if (!worker) co_return fail(worker.error());
   auto pid = co_await finish(std::move(*worker), Deadline::in(kRestoreWait));
+  times.restore = lap(clock);
   job.staging().remove_directory("restart");
   if (!pid) co_return fail(pid.error());
-  co_return job.adopt(std::stoi(*pid), record.network_key);
+  if (auto r = job.adopt(std::stoi(*pid), record.network_key); !r) co_return fail(r.error());
+  co_return times;
 }
 
 }  // namespace stillpoint::agent

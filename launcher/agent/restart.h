@@ -20,7 +20,10 @@ struct FoundCheckpoint {
 // find and trust.
 Result<FoundCheckpoint> find_checkpoint(const RestartRequest& request);
 
+struct RestartTimes {
+  Milliseconds read{0}, check{0}, restore{0};
+};
 // The rest, into a job that was prepared with this manifest; the job has its container afterwards.
-Task<Result<>> restore_job(Job& job, const FoundCheckpoint& found, ProgressSink& sink);
+Task<Result<RestartTimes>> restore_job(Job& job, const FoundCheckpoint& found, ProgressSink& sink);
 
 }  // namespace stillpoint::agent

@@ -42,7 +42,7 @@ def work(request):
     path = BASE / name
     path.mkdir(parents=True)
     for directory in (path.parent.parent, path.parent, path):
-        directory.chmod(0o777)  # users that are not root write there, too
+        directory.chmod(0o1777)  # users that are not root write there, too
     request.node.work_path = path
     mark = f"STILLPOINT_TEST_MARK={os.getpid()}-{name}"
     os.environ.update([mark.split("=", 1)])

@@ -9,10 +9,9 @@ import subprocess
 import pytest
 
 import leftovers
-from stillpoint_testing import DAMAGED, FLIP, NOT_FOUND, NO_SPACE, PERMISSION, heat2d, program, wait_until
+from stillpoint_testing import DAMAGED, FLIP, NOT_FOUND, NO_SPACE, PERMISSION, STOPPED, heat2d, program, wait_until
 
-ITERATIONS = 500
-APP = dict(size=64, iterations=ITERATIONS, every=5)
+APP = dict(size=64, iterations=300, every=5)
 
 
 class Trial:
@@ -43,10 +42,11 @@ class Trial:
         wait_until(lambda: self.job.out.count(b"\n") > lines, f"the job to go on\n{self.job.story()}")
 
     def succeeds(self):
-        taken = self.job.checkpoint()
-        assert self.job.wait() == self.expected
-        before = self.work.stdout_before(taken["path"])
-        assert self.expected[:before] + self.work.restart(taken["path"], user=self.job.user).wait() == self.expected
+        """A checkpoint, the end of the job with it, and a restart: nothing of what failed before is to be seen."""
+        taken = self.job.checkpoint("--stop")
+        self.job.wait(status=STOPPED)
+        assert len(self.job.out) == self.work.stdout_before(taken["path"])
+        assert self.job.out + self.work.restart(taken["path"], user=self.job.user).wait() == self.expected
 
 
 def resize(disk, size):
@@ -126,7 +126,7 @@ def test_criu_killed_in_mid_dump(work):
     agent = trial.job.status()["agent_pid"]
     for _ in range(2):
         attempt = work.in_background("checkpoint", trial.job.name, "--json")
-        criu = wait_until(lambda: dumping(agent, staging), "CRIU to write pages", step=0.001)
+        criu = wait_until(lambda: dumping(agent, staging, attempt), "CRIU to write pages", step=0.001)
         os.kill(criu, signal.SIGKILL)
         trial.failed(attempt.finish(None), (69, 70, 71, 74), "CRIU")
         assert staged(staging) == []
@@ -134,8 +134,9 @@ def test_criu_killed_in_mid_dump(work):
     staging.rmdir()
 
 
-def dumping(agent, staging):
+def dumping(agent, staging, attempt):
     """CRIU's process, once it has written some of the pages."""
+    assert attempt.process.poll() is None, attempt.finish(None)
     pages = sum(path.stat().st_size for path in staging.rglob("pages-*.img"))
     if pages < 1 << 20:
         return None

@@ -30,8 +30,6 @@ const std::map<std::string, Change> kChanges = {
     {"machine", [](Manifest& m, const std::string& name) { m.machine = name; }},
     {"mount", [](Manifest& m,
                  const std::string& path) { m.containers.at(0).mounts.push_back({path, "nfs4"}); }},
-    {"statefile",
-     [](Manifest& m, const std::string& name) { m.containers.at(0).statefile = name; }},
     {"uid", [](Manifest& m,
                const std::string& number) { m.uid = static_cast<uint32_t>(std::stoul(number)); }},
 };
