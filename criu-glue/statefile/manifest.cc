@@ -36,16 +36,23 @@ Digest sign(const SigningKey& key, std::string_view body) {
   return hasher.digest();
 }
 
-Digest digest_of_text(std::string_view text) {
-  return digest_of(std::as_bytes(std::span(text)));
+// Of every byte of a file but those of the digest's own line: so nothing can change unseen, even by one
+// who cannot check the signature.
+Digest digest_around_its_line(std::string_view first_line, std::string_view behind) {
+  Hasher hasher;
+  hasher.add(first_line);
+  hasher.add(behind);
+  return hasher.digest();
 }
 
-std::string make_block(const SigningKey& key, std::string_view body) {
-  std::string block = format_line(names::kManifestVersion);
-  block += names::kBlockDigest + to_hex(digest_of_text(body)) + "\n";
-  block += names::kBlockSignature + id_of(key) + " " + to_hex(sign(key, body)) + "\n";
-  block.resize(names::kBlock, '\0');
-  return block;
+const size_t kDigestLine = std::string_view(names::kBlockDigest).size() + kDigestDigits + 1;
+
+std::string make_file(const SigningKey& key, std::string_view body) {
+  const std::string first = format_line(names::kManifestVersion);
+  std::string behind = names::kBlockSignature + id_of(key) + " " + to_hex(sign(key, body)) + "\n";
+  behind.resize(names::kBlock - first.size() - kDigestLine, '\0');
+  behind += body;
+  return first + names::kBlockDigest + to_hex(digest_around_its_line(first, behind)) + "\n" + behind;
 }
 
 // The block of version 1, taken apart.
@@ -209,7 +216,7 @@ Result<std::string> manifest_bytes(const Manifest& manifest, const SigningKey& k
   if (!body) return body;
   if (body->size() + names::kBlock > names::kMaxManifest)
     return fail(ErrorKind::kInternal, "the manifest is larger than a manifest may be");
-  return make_block(key, *body) + *body;
+  return make_file(key, *body);
 }
 
 Result<Manifest> parse_manifest(const std::string& bytes, const SigningKey* key) {
@@ -219,7 +226,9 @@ Result<Manifest> parse_manifest(const std::string& bytes, const SigningKey* key)
   if (!block) return fail(block.error());
   if (bytes.size() <= names::kBlock) return damaged("it ends early");
   const std::string_view body = all.substr(names::kBlock);
-  if (!same(digest_of_text(body), block->digest)) return damaged("its digest differs");
+  const size_t first = format_line(names::kManifestVersion).size();
+  const Digest digest = digest_around_its_line(all.substr(0, first), all.substr(first + kDigestLine));
+  if (!same(digest, block->digest)) return damaged("its digest differs");
   if (key)
     if (auto r = check_signature(*block, body, *key); !r) return fail(r.error());
   auto text = read_text(bytes);

@@ -36,10 +36,9 @@ class ManifestFile : public testing::Test {
   }
   // The digest made right again, as everybody can.
   static std::string with_digest(std::string file) {
-    const std::string_view body = std::string_view(file).substr(512);
-    const std::string hex = to_hex(digest_of(std::as_bytes(std::span(body))));
-    const size_t at = file.find("digest blake3 ") + 14;
-    return file.replace(at, 64, hex);
+    const size_t line = file.find("digest blake3 "), length = 14 + 64 + 1;
+    const std::string rest = file.substr(0, line) + file.substr(std::min(file.size(), line + length));
+    return file.replace(line + 14, 64, to_hex(digest_of(std::as_bytes(std::span(rest)))));
   }
   ErrorKind kind(const std::string& file) const {
     return parse_manifest(file, &key).error().kind();
@@ -65,10 +64,12 @@ TEST_F(ManifestFile, BlockIsAsSpecified) {
   keyed.add("stillpoint manifest 1\n");
   keyed.add(body);
   const std::string id = to_hex(digest_of(std::as_bytes(std::span(key.bytes)))).substr(0, 8);
-  const std::string block = "stillpoint manifest 1\ndigest blake3 " +
-                            to_hex(digest_of(std::as_bytes(std::span(body)))) +
-                            "\nsignature blake3-keyed " + id + " " + to_hex(keyed.digest()) + "\n";
-  EXPECT_EQ(bytes.substr(0, 512), block + std::string(512 - block.size(), '\0'));
+  const std::string first = "stillpoint manifest 1\n";
+  std::string behind = "signature blake3-keyed " + id + " " + to_hex(keyed.digest()) + "\n";
+  behind.resize(512 - first.size() - std::string("digest blake3 ").size() - 64 - 1, '\0');
+  const std::string rest = first + behind + body;
+  EXPECT_EQ(bytes, first + "digest blake3 " + to_hex(digest_of(std::as_bytes(std::span(rest)))) + "\n" +
+                       behind + body);
   EXPECT_THAT(body, StartsWith("\x89HDF\r\n\x1a\n"));
 }
 
@@ -109,11 +110,11 @@ TEST_F(ManifestFile, EveryFlipIsDamage) {
     }
 }
 
-TEST_F(ManifestFile, WithoutTheKeyTheBodyIsCovered) {
-  for (size_t at = 512; at < bytes.size(); ++at) {
+TEST_F(ManifestFile, WithoutTheKeyEveryByteIsCoveredToo) {
+  for (size_t at = 0; at < bytes.size(); ++at) {
     std::string flipped = bytes;
     flipped[at] = static_cast<char>(flipped[at] ^ 4);
-    ASSERT_EQ(parse_manifest(flipped, nullptr).error().kind(), ErrorKind::kDamaged);
+    ASSERT_FALSE(parse_manifest(flipped, nullptr)) << at;
   }
 }
 

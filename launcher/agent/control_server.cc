@@ -122,19 +122,18 @@ Task<> ControlServer::accept_loop() {
 Task<> ControlServer::serve(Socket socket) {
   serving_++;
   idle_.reset();
+  asio::steady_timer bound(job_.executor(), 5s);
+  auto waiting = std::make_shared<bool>(true);  // the timer's handler may come after this coroutine
+  bound.async_wait([&socket, waiting](const boost::system::error_code& error) {
+    if (!error && *waiting) socket.cancel();
+  });
+  auto request = co_await receive(socket);  // read in any case: who is refused shall read why
+  *waiting = false;
   control::Reply reply;
-  if (auto allowed = check_caller(socket, job_.user()); !allowed) {
+  if (auto allowed = check_caller(socket, job_.user()); !allowed)
     reply = failure(allowed.error());
-  } else {
-    asio::steady_timer bound(job_.executor(), 5s);
-    auto waiting = std::make_shared<bool>(true);  // the timer's handler may come after this coroutine
-    bound.async_wait([&socket, waiting](const boost::system::error_code& error) {
-      if (!error && *waiting) socket.cancel();
-    });
-    auto request = co_await receive(socket);
-    *waiting = false;
+  else
     reply = request ? co_await answer(socket, *request) : failure(request.error());
-  }
   const std::string bytes = wire::frame(reply.SerializeAsString());
   co_await asio::async_write(socket, asio::buffer(bytes), kQuietly);
   if (--serving_ == 0) idle_.set();

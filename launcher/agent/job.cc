@@ -144,6 +144,7 @@ Task<Result<link::Hello>> Job::open_link(Deadline deadline) {
   auto socket = container::connect_supervisor(init_.pid(), deadline);
   if (!socket) co_return fail(socket.error());
   auto hello = co_await session_.open(std::move(*socket), output_.taken(), deadline);
+  if (hello) about_.pmix_version = hello->pmix();
   if (hello && hello->started()) {
     input_.opened(hello->stdin_taken(), hello->stdin_closed());
     auto ask = message();

@@ -39,7 +39,6 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
 struct Prepared {
   std::vector<std::string> candidates;
   std::vector<char*> argv, env;
-  std::vector<char*> shell_argv;  // for a script without "#!": /bin/sh FILE ARGUMENTS...
   int in = -1, out = -1, err = -1, report = -1;
   const RankSpec* spec = nullptr;
 };
@@ -58,15 +57,12 @@ void reset_signals() {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-// Like execvp: a file that may not be run is remembered while others are tried.
+// Like execvp: a file that may not be run is remembered while others are tried.  But a file that is neither a binary
+// nor begins with #! is not given to a shell: mpirun does not, either, and a damaged binary is no script.
 int try_candidates(Prepared& p) {
   int error_number = ENOENT;
   for (const std::string& path : p.candidates) {
     ::execve(path.c_str(), p.argv.data(), p.env.data());
-    if (errno == ENOEXEC) {
-      p.shell_argv[1] = const_cast<char*>(path.c_str());
-      ::execve("/bin/sh", p.shell_argv.data(), p.env.data());
-    }
     if (errno == ENOENT || errno == ENOTDIR) continue;
     error_number = errno;
     if (errno != EACCES) break;
@@ -183,9 +179,6 @@ Result<RankProcess> start_rank(const RankSpec& spec, Deadline deadline) {
   p.candidates = program_candidates(spec.argv.front(), spec.env);
   p.argv = pointers(spec.argv);
   p.env = pointers(spec.env);
-  char shell[] = "/bin/sh";
-  p.shell_argv = p.argv;
-  p.shell_argv.insert(p.shell_argv.begin(), shell);
   p.in = pipes->in.read.get();
   p.out = pipes->out.write.get();
   p.err = pipes->err.write.get();

@@ -89,9 +89,11 @@ TEST_F(RankTest, SignalsAreAsUsual) {
   EXPECT_EQ(text, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
 }
 
-TEST_F(RankTest, AScriptWithoutInterpreterIsTheShells) {
-  put("script", "echo from $1\n", 0755);
-  EXPECT_EQ(output_of(spec({"./script", "sh"})), "from sh\n");
+TEST_F(RankTest, AFileThatIsNoProgramIsNotGivenToAShell) {
+  put("noise", "echo from $1\n", 0755);
+  const Error e = error_of(spec({"./noise"}));
+  EXPECT_EQ(e.exit_status(), 126);
+  EXPECT_EQ(e.line(), "cannot run ./noise in " + directory + ": Exec format error");
 }
 
 TEST_F(RankTest, WhatCannotBeRunIsExplained) {

@@ -1,5 +1,6 @@
 #include "launcher/supervisor/supervisor.h"
 
+#include <pmix.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -57,6 +58,7 @@ link::Hello Supervisor::hello() const {
   link::Hello hello;
   hello.set_version(wire::kLinkVersion);
   hello.set_stillpoint(STILLPOINT_VERSION);
+  hello.set_pmix(PMIx_Get_version());
   hello.set_started(job_.began());
   hello.set_stdin_taken(input_.received());
   hello.set_stdin_closed(input_.closed());
