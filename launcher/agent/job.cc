@@ -9,6 +9,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <cerrno>
 #include <csignal>
 #include <cstring>
 
@@ -128,9 +129,15 @@ Result<> Job::adopt(pid_t init, const std::string& network_key) {
 Result<statefile::Store> Job::store() {
   auto acting = ActingAs::user(user_);
   if (!acting) return fail(acting.error());
+  // Made once.  One that vanishes later (unmounted, removed) is not made anew: what is kept there would end up
+  // beside what was kept before.
+  struct stat s {};
+  if (store_lock_ && ::stat(policy_.directory.c_str(), &s) != 0)
+    return fail(system_error("checkpoint directory " + policy_.directory, errno));
   auto store = statefile::Store::open(policy_.directory, about_.job, about_.step, true);
   if (!store) return fail(store.error().during("checkpoint directory"));
-  if (!store_lock_) {
+  const bool held = store_lock_ && ::fstat(store_lock_.get(), &s) == 0 && s.st_nlink > 0;
+  if (!held) {
     auto lock = store->lock();
     if (!lock) return fail(lock.error());
     store_lock_ = std::move(*lock);
