@@ -1,5 +1,5 @@
-// Errors as values.  One type for the whole project: a kind (it decides the exit status), one line that
-// says what failed, where and why, and, where we know it, what to do about it.
+// Errors as values.  One type for the whole project: a kind (it decides the exit status), one line
+// that says what failed, where and why, and, where we know it, what to do about it.
 //
 //   if (auto r = write_all(fd, bytes); !r) return fail(r.error().during("writing the rank map"));
 #pragma once
@@ -11,20 +11,21 @@
 
 namespace stillpoint {
 
-// The numbers are exit statuses (those of sysexits.h); they are part of the command line's contract.
+// The numbers are exit statuses (those of sysexits.h); they are part of the command line's
+// contract.
 enum class ErrorKind : int {
-  kUsage = 64,        // an option or argument is wrong
-  kDamaged = 65,      // a checkpoint is damaged, of another format, or not genuine
-  kNotFound = 66,     // a file, a checkpoint, a job
-  kUnfit = 69,        // kernel, CRIU, CPU or libraries cannot do this
-  kInternal = 70,     // a bug of ours
-  kSystem = 71,       // a system call failed
-  kNoSpace = 73,      // a file system is full
-  kIo = 74,           // reading or writing failed
-  kBusy = 75,         // in use; the same call may work later
-  kProtocol = 76,     // a peer talks nonsense or another version
-  kPermission = 77,   // not yours
-  kTimeout = 124,     // a bounded wait ended
+  kUsage = 64,       // an option or argument is wrong
+  kDamaged = 65,     // a checkpoint is damaged, of another format, or not genuine
+  kNotFound = 66,    // a file, a checkpoint, a job
+  kUnfit = 69,       // kernel, CRIU, CPU or libraries cannot do this
+  kInternal = 70,    // a bug of ours
+  kSystem = 71,      // a system call failed
+  kNoSpace = 73,     // a file system is full
+  kIo = 74,          // reading or writing failed
+  kBusy = 75,        // in use; the same call may work later
+  kProtocol = 76,    // a peer talks nonsense or another version
+  kPermission = 77,  // not yours
+  kTimeout = 124,    // a bounded wait ended
   kNotExecutable = 126,
   kNoSuchProgram = 127,
 };
@@ -62,9 +63,9 @@ inline std::unexpected<Error> fail(ErrorKind kind, std::string what, std::string
   return std::unexpected<Error>(Error(kind, std::move(what), std::move(remedy)));
 }
 
-// errno made into an error: "<what>: <strerror>".  The kind follows from the number (ENOENT: kNotFound,
-// ENOSPC/EDQUOT: kNoSpace, EACCES/EPERM/EROFS: kPermission, EIO and others of files: kIo, ETIMEDOUT:
-// kTimeout, else kSystem).  The only place where errno becomes text.
+// errno made into an error: "<what>: <strerror>".  The kind follows from the number (ENOENT:
+// kNotFound, ENOSPC/EDQUOT: kNoSpace, EACCES/EPERM/EROFS: kPermission, EIO and others of files:
+// kIo, ETIMEDOUT: kTimeout, else kSystem).  The only place where errno becomes text.
 Error system_error(std::string_view what, int error_number);
 std::unexpected<Error> fail_errno(std::string_view what);  // with the current errno
 

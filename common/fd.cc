@@ -29,7 +29,7 @@ Result<Fd> open_file(const std::string& path, int flags, mode_t mode) {
 }
 
 Result<Fd> open_beneath(int directory, const std::string& path, int flags, mode_t mode) {
-  struct open_how how {};
+  struct open_how how{};
   how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC;
   how.mode = (flags & (O_CREAT | O_TMPFILE)) ? mode : 0;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;

@@ -14,7 +14,8 @@
 
 namespace stillpoint {
 
-// Owns a descriptor.  Errors of close() are ignored: whoever must know that data arrived calls fsync.
+// Owns a descriptor.  Errors of close() are ignored: whoever must know that data arrived calls
+// fsync.
 class Fd {
  public:
   Fd() = default;
@@ -54,7 +55,8 @@ Result<> read_all_at(int fd, std::span<std::byte> bytes, uint64_t offset);
 // To the end; kDamaged if there are more than limit bytes.
 Result<std::string> read_to_end(int fd, size_t limit);
 Result<std::string> read_file(const std::string& path, size_t limit = 16 << 20);
-Result<> write_file(const std::string& path, std::string_view content);  // existing file; for /proc and /sys
+Result<> write_file(const std::string& path,
+                    std::string_view content);  // existing file; for /proc and /sys
 
 Result<> set_nonblocking(int fd, bool on);
 

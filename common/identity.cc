@@ -4,8 +4,8 @@
 #include <pwd.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <utility>
@@ -52,8 +52,7 @@ Result<Identity> identity_named(const std::string& name_or_uid) {
   const char* end = name_or_uid.data() + name_or_uid.size();
   if (auto [p, ec] = std::from_chars(name_or_uid.data(), end, uid); ec == std::errc() && p == end)
     return identity_of(uid);
-  return look_up(name_or_uid,
-                 [&](auto... a) { return ::getpwnam_r(name_or_uid.c_str(), a...); });
+  return look_up(name_or_uid, [&](auto... a) { return ::getpwnam_r(name_or_uid.c_str(), a...); });
 }
 
 Result<> become(const Identity& user) {
@@ -68,7 +67,8 @@ Result<> become(const Identity& user) {
 
 Result<ActingAs> ActingAs::user(const Identity& user) {
   std::vector<gid_t> groups(static_cast<size_t>(std::max(0, ::getgroups(0, nullptr))));
-  if (::getgroups(static_cast<int>(groups.size()), groups.data()) < 0) return fail_errno("getgroups");
+  if (::getgroups(static_cast<int>(groups.size()), groups.data()) < 0)
+    return fail_errno("getgroups");
   if (::geteuid() != 0) {  // an ordinary caller is who he is
     ActingAs nothing{{}};
     nothing.active_ = false;

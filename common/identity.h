@@ -20,12 +20,12 @@ struct Identity {
 Result<Identity> identity_of(uid_t uid);  // kNotFound if the system does not know the user
 Result<Identity> identity_named(const std::string& name_or_uid);
 
-// Becomes the user for good: groups, gid, uid (real, effective, saved), and checks that there is no way
-// back.  Nothing happens if the process is this user already and is not root.
+// Becomes the user for good: groups, gid, uid (real, effective, saved), and checks that there is no
+// way back.  Nothing happens if the process is this user already and is not root.
 Result<> become(const Identity& user);
 
-// Acts on files as the user while it lives: effective groups, gid and uid, for the whole process (which has one
-// thread).  For short calls; longer work goes into a worker that becomes the user.
+// Acts on files as the user while it lives: effective groups, gid and uid, for the whole process
+// (which has one thread).  For short calls; longer work goes into a worker that becomes the user.
 class ActingAs {
  public:
   static Result<ActingAs> user(const Identity& user);

@@ -38,8 +38,8 @@ void line(spdlog::level::level_enum level, std::string text) {
 }  // namespace
 
 void set_level(Level least) {
-  static constexpr spdlog::level::level_enum kLevels[] = {
-      spdlog::level::debug, spdlog::level::info, spdlog::level::warn, spdlog::level::err};
+  static constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info,
+                                                          spdlog::level::warn, spdlog::level::err};
   state().logger->set_level(kLevels[static_cast<int>(least)]);
 }
 
@@ -50,11 +50,21 @@ void set_name(const std::string& program) {
   s.logger = renamed;
 }
 
-void set_before_line(std::function<void()> hook) { state().before_line = std::move(hook); }
+void set_before_line(std::function<void()> hook) {
+  state().before_line = std::move(hook);
+}
 
-void debug(const std::string& text) { line(spdlog::level::debug, text); }
-void info(const std::string& text) { line(spdlog::level::info, text); }
-void warning(const std::string& text) { line(spdlog::level::warn, "warning: " + text); }
-void error(const std::string& text) { line(spdlog::level::err, "error: " + text); }
+void debug(const std::string& text) {
+  line(spdlog::level::debug, text);
+}
+void info(const std::string& text) {
+  line(spdlog::level::info, text);
+}
+void warning(const std::string& text) {
+  line(spdlog::level::warn, "warning: " + text);
+}
+void error(const std::string& text) {
+  line(spdlog::level::err, "error: " + text);
+}
 
 }  // namespace stillpoint::log

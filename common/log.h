@@ -1,5 +1,5 @@
-// What is said to people while something runs: one line each on standard error, "stillpoint: ..." in front.
-// Control characters of the text (it may hold names that users chose) are replaced.
+// What is said to people while something runs: one line each on standard error, "stillpoint: ..."
+// in front. Control characters of the text (it may hold names that users chose) are replaced.
 #pragma once
 
 #include <functional>
@@ -11,7 +11,7 @@ namespace stillpoint::log {
 
 enum class Level { kDebug, kInfo, kWarning, kError };
 
-void set_level(Level least);  // default: kInfo
+void set_level(Level least);                // default: kInfo
 void set_name(const std::string& program);  // what stands in front; default "stillpoint"
 // Called before a line is written, so that a progress bar can take itself off the terminal.
 void set_before_line(std::function<void()> hook);
@@ -20,6 +20,8 @@ void debug(const std::string& text);
 void info(const std::string& text);
 void warning(const std::string& text);
 void error(const std::string& text);
-inline void error(const Error& e) { error(e.line()); }
+inline void error(const Error& e) {
+  error(e.line());
+}
 
 }  // namespace stillpoint::log

@@ -27,11 +27,15 @@ std::string join(std::string_view directory, std::string_view name) {
   return path.append(name);
 }
 
-std::string job_run_directory(std::string_view job) { return join(kJobsDirectory, job); }
+std::string job_run_directory(std::string_view job) {
+  return join(kJobsDirectory, job);
+}
 std::string control_socket(std::string_view job) {
   return join(job_run_directory(job), "control.sock");
 }
-std::string job_note(std::string_view job) { return join(job_run_directory(job), "job.json"); }
+std::string job_note(std::string_view job) {
+  return join(job_run_directory(job), "job.json");
+}
 
 std::string job_directory(std::string_view checkpoints, std::string_view job, uint32_t step) {
   return join(checkpoints, std::string(job) + "." + std::to_string(step));
@@ -41,7 +45,9 @@ std::string epoch_directory(std::string_view job_directory, uint64_t epoch) {
   return join(job_directory, std::to_string(epoch));
 }
 
-std::string statefile(uint32_t container) { return "c" + std::to_string(container) + ".h5"; }
+std::string statefile(uint32_t container) {
+  return "c" + std::to_string(container) + ".h5";
+}
 
 std::optional<uint64_t> epoch_of(std::string_view name) {
   uint64_t epoch = 0;

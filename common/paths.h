@@ -22,7 +22,8 @@ inline constexpr const char* kSigningKey = "/etc/stillpoint/key";
 inline constexpr const char* kRunDirectory = "/run/stillpoint";
 inline constexpr const char* kJobsDirectory = "/run/stillpoint/jobs";
 inline constexpr const char* kDefaultStaging = "/dev/shm/stillpoint";
-inline constexpr const char* kDefaultCheckpoints = "stillpoint-checkpoints";  // below the working directory
+inline constexpr const char* kDefaultCheckpoints =
+    "stillpoint-checkpoints";  // below the working directory
 
 // Inside a container: the supervisor listens here, in a directory that only root can write.
 inline constexpr const char* kSupervisorDirectory = "/run/stillpoint";
@@ -42,8 +43,9 @@ std::string job_note(std::string_view job);
 
 std::string job_directory(std::string_view checkpoints, std::string_view job, uint32_t step);
 std::string epoch_directory(std::string_view job_directory, uint64_t epoch);
-std::string statefile(uint32_t container);          // "c0.h5"
-std::optional<uint64_t> epoch_of(std::string_view name);  // the number, if the name is that of an epoch
+std::string statefile(uint32_t container);  // "c0.h5"
+std::optional<uint64_t> epoch_of(
+    std::string_view name);  // the number, if the name is that of an epoch
 std::string join(std::string_view directory, std::string_view name);
 // Absolute, without "." and "..", symbolic links untouched.
 std::string absolute(std::string_view path, std::string_view base);

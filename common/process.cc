@@ -25,7 +25,8 @@ Exit exit_from(int status) {
 std::string Exit::describe() const {
   if (!signal) return "exit status " + std::to_string(code);
   const char* name = sigdescr_np(signal);
-  return "killed by signal " + std::to_string(signal) + (name ? " (" + std::string(name) + ")" : "");
+  return "killed by signal " + std::to_string(signal) +
+         (name ? " (" + std::string(name) + ")" : "");
 }
 
 Child::Child(Child&& other) noexcept
@@ -41,7 +42,9 @@ Child& Child::operator=(Child&& other) noexcept {
   return *this;
 }
 
-Child::~Child() { kill(); }
+Child::~Child() {
+  kill();
+}
 
 void Child::send(int signal) const {
   if (pid_ <= 0) return;

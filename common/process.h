@@ -24,8 +24,8 @@ struct Exit {
   std::string describe() const;  // "exit status 3", "killed by signal 9 (Killed)"
 };
 
-// A child of this process.  Owned: the destructor kills it (with its process group, if it leads one) and
-// reaps it.  Move-only; used by one thread.
+// A child of this process.  Owned: the destructor kills it (with its process group, if it leads
+// one) and reaps it.  Move-only; used by one thread.
 class Child {
  public:
   Child() = default;
@@ -57,12 +57,13 @@ class Child {
   bool group_ = false;
 };
 
-// fork(): the child runs body and ends with what it returns; it never returns to the caller.  The caller
-// should have one thread only: after fork the child may use the heap only then.
+// fork(): the child runs body and ends with what it returns; it never returns to the caller.  The
+// caller should have one thread only: after fork the child may use the heap only then.
 Result<Child> fork_child(const std::function<int()>& body);
 
-// A child of this process that has ended, any of them: for pid 1 and subreapers, which inherit the children of
-// others.  Never blocks.  None: `children_left` says whether there are any that still run.
+// A child of this process that has ended, any of them: for pid 1 and subreapers, which inherit the
+// children of others.  Never blocks.  None: `children_left` says whether there are any that still
+// run.
 struct Reaped {
   pid_t pid = 0;
   Exit exit;
@@ -73,8 +74,8 @@ struct Output {
   Exit exit;
   std::string out;  // standard output and standard error together, at most 1 MiB
 };
-// Runs a program found on PATH with stdin at /dev/null and collects what it prints.  Ended with SIGKILL at
-// the deadline (kTimeout).
+// Runs a program found on PATH with stdin at /dev/null and collects what it prints.  Ended with
+// SIGKILL at the deadline (kTimeout).
 Result<Output> run_program(const std::vector<std::string>& argv, Deadline deadline);
 
 }  // namespace stillpoint

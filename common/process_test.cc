@@ -48,7 +48,8 @@ TEST(ReapAny, TellsEndsFromRunningFromNothing) {
   const pid_t pid = stays->pid();
   stays->send(SIGKILL);
   std::optional<Reaped> reaped;
-  for (const auto deadline = Deadline::in(10s); !reaped && !deadline.passed();) reaped = reap_any(left);
+  for (const auto deadline = Deadline::in(10s); !reaped && !deadline.passed();)
+    reaped = reap_any(left);
   ASSERT_TRUE(reaped);
   EXPECT_EQ(reaped->pid, pid);
   EXPECT_EQ(reaped->exit.signal, SIGKILL);

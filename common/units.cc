@@ -70,7 +70,8 @@ Result<Milliseconds> parse_duration(std::string_view text) {
   if (!value) value = slurm_form(text);
   if (!value || *value == 0 || *value > kMost)
     return fail(ErrorKind::kUsage, "'" + std::string(text) + "' is no time",
-                "write minutes, HH:MM:SS, D-HH, or a number with a unit: 500ms, 10s, 5m, 2h, 1d (at most 365d)");
+                "write minutes, HH:MM:SS, D-HH, or a number with a unit: 500ms, 10s, 5m, 2h, 1d "
+                "(at most 365d)");
   return Milliseconds(*value);
 }
 

@@ -7,9 +7,9 @@ namespace {
 
 TEST(Duration, SlurmsForms) {
   const auto seconds = [](const char* t) { return parse_duration(t)->count() / 1000; };
-  EXPECT_EQ(seconds("5"), 300);            // minutes
-  EXPECT_EQ(seconds("5:30"), 330);         // minutes:seconds
-  EXPECT_EQ(seconds("1:00:01"), 3601);     // hours:minutes:seconds
+  EXPECT_EQ(seconds("5"), 300);         // minutes
+  EXPECT_EQ(seconds("5:30"), 330);      // minutes:seconds
+  EXPECT_EQ(seconds("1:00:01"), 3601);  // hours:minutes:seconds
   EXPECT_EQ(seconds("2-3"), 2 * 86400 + 3 * 3600);
   EXPECT_EQ(seconds("0-1:30"), 5400);
   EXPECT_EQ(seconds("1-00:00:05"), 86405);
@@ -24,8 +24,9 @@ TEST(Duration, Units) {
 }
 
 TEST(Duration, RefusesTheRest) {
-  for (const char* bad : {"", "0", "0s", "-5", "5x", "s", "1:2:3:4", "1-", "-1", "1.5h", "366d", " 5", "5 ",
-                          "99999999999999999999", "9223372036854775807d", "1--2", ":", "1:", "0-0"}) {
+  for (const char* bad :
+       {"", "0", "0s", "-5", "5x", "s", "1:2:3:4", "1-", "-1", "1.5h", "366d", " 5", "5 ",
+        "99999999999999999999", "9223372036854775807d", "1--2", ":", "1:", "0-0"}) {
     const auto r = parse_duration(bad);
     ASSERT_FALSE(r) << bad;
     EXPECT_EQ(r.error().kind(), ErrorKind::kUsage);

@@ -35,7 +35,8 @@ std::string encode_error(const Error& e) {
 
 Error decode_error(std::string_view payload) {
   int kind = static_cast<int>(ErrorKind::kInternal);
-  if (payload.size() < sizeof kind) return Error(ErrorKind::kInternal, "a worker's error was cut short");
+  if (payload.size() < sizeof kind)
+    return Error(ErrorKind::kInternal, "a worker's error was cut short");
   std::memcpy(&kind, payload.data(), sizeof kind);
   payload.remove_prefix(sizeof kind);
   const size_t zero = payload.find('\0');
@@ -78,11 +79,13 @@ void Progress::add(uint64_t bytes) {
   const int64_t now = now_ms();
   int64_t last = __atomic_load_n(&last_sent_, __ATOMIC_RELAXED);
   if (now - last < 50) return;
-  if (!__atomic_compare_exchange_n(&last_sent_, &last, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+  if (!__atomic_compare_exchange_n(&last_sent_, &last, now, false, __ATOMIC_RELAXED,
+                                   __ATOMIC_RELAXED))
     return;
   const uint64_t numbers[2] = {done, __atomic_load_n(&total_, __ATOMIC_RELAXED)};
   // Under PIPE_BUF, so that messages of several threads do not mix.
-  (void)write_all(fd_, message(kProgress, {reinterpret_cast<const char*>(numbers), sizeof numbers}));
+  (void)write_all(fd_,
+                  message(kProgress, {reinterpret_cast<const char*>(numbers), sizeof numbers}));
 }
 
 Result<Worker> Worker::start(std::string name, const Identity* user, const Body& body) {
@@ -93,8 +96,9 @@ Result<Worker> Worker::start(std::string name, const Identity* user, const Body&
     reset_signals();
     Progress progress(pipe->write.get());
     const auto result = run_body(user, body, progress);
-    const auto sent = result ? write_all(pipe->write.get(), message(kResult, *result))
-                             : write_all(pipe->write.get(), message(kError, encode_error(result.error())));
+    const auto sent =
+        result ? write_all(pipe->write.get(), message(kResult, *result))
+               : write_all(pipe->write.get(), message(kError, encode_error(result.error())));
     return sent ? 0 : static_cast<int>(ErrorKind::kInternal);
   });
   if (!child) return fail(child.error());
@@ -120,7 +124,8 @@ std::optional<Result<std::string>> Worker::take_message() {
     if (tag == kResult) return Result<std::string>(payload);
     if (tag == kError) return fail(decode_error(payload));
     uint64_t numbers[2];
-    if (payload.size() != sizeof numbers) return fail(ErrorKind::kInternal, name_ + ": bad progress");
+    if (payload.size() != sizeof numbers)
+      return fail(ErrorKind::kInternal, name_ + ": bad progress");
     std::memcpy(numbers, payload.data(), sizeof numbers);
     progress_ = {numbers[0], numbers[1]};
   }
@@ -160,6 +165,8 @@ Result<std::string> Worker::finish(Deadline deadline) {
   }
 }
 
-void Worker::kill() { child_.kill(); }
+void Worker::kill() {
+  child_.kill();
+}
 
 }  // namespace stillpoint

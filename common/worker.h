@@ -1,11 +1,11 @@
-// A piece of work in a forked child: it may block, take memory, crash or be killed without harm to the
-// caller.  It reports progress and one result, or one error, over a pipe.
+// A piece of work in a forked child: it may block, take memory, crash or be killed without harm to
+// the caller.  It reports progress and one result, or one error, over a pipe.
 //
 //   auto worker = Worker::start("pack", &user, [&](Progress& p) -> Result<std::string> {...});
 //   ... when worker->fd() is readable: worker->read() ...
 //
-// The child leads a process group of its own, is killed with its parent, and, if an identity is given,
-// becomes that user before the body runs.  The caller has one thread only.
+// The child leads a process group of its own, is killed with its parent, and, if an identity is
+// given, becomes that user before the body runs.  The caller has one thread only.
 #pragma once
 
 #include <cstdint>
@@ -49,8 +49,8 @@ class Worker {
   int fd() const { return pipe_.get(); }  // readable when there is news
   WorkDone progress() const { return progress_; }
 
-  // Takes in what has arrived, without blocking.  A value once the worker has ended: its result.  A worker
-  // that died without one gives an error that says how.  Call it no more after that.
+  // Takes in what has arrived, without blocking.  A value once the worker has ended: its result.  A
+  // worker that died without one gives an error that says how.  Call it no more after that.
   std::optional<Result<std::string>> read();
   // Blocks until the result or the deadline, where it is killed.
   Result<std::string> finish(Deadline deadline);

@@ -28,7 +28,8 @@ TEST(Worker, ResultErrorAndLargeResult) {
 }
 
 TEST(Worker, DeathIsAnError) {
-  const auto killed = run([](Progress&) { return std::string(1, static_cast<char>(::raise(SIGKILL))); });
+  const auto killed =
+      run([](Progress&) { return std::string(1, static_cast<char>(::raise(SIGKILL))); });
   ASSERT_FALSE(killed);
   EXPECT_NE(killed.error().what().find("signal 9"), std::string::npos);
   const auto threw = run([](Progress&) -> Result<std::string> { throw std::bad_alloc(); });

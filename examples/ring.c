@@ -1,8 +1,10 @@
-/* ring: every rank sends a large message to its right and to its left neighbour at the same time, and checks every
-   byte of what it gets from them.  What a message holds follows from the iteration, its sender and its
-   direction, so a message that is lost, doubled, late or altered is found.
+/* ring: every rank sends a large message to its right and to its left neighbour at the same time,
+   and checks every byte of what it gets from them.  What a message holds follows from the
+   iteration, its sender and its direction, so a message that is lost, doubled, late or altered is
+   found.
 
-   Standard output is the same for every run.  The bandwidth, which is not, goes to standard error. */
+   Standard output is the same for every run.  The bandwidth, which is not, goes to standard error.
+ */
 #include <getopt.h>
 #include <mpi.h>
 #include <stdint.h>
@@ -11,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { kRight = 0, kLeft = 1 };  /* the way a message goes, also its tag */
+enum { kRight = 0, kLeft = 1 }; /* the way a message goes, also its tag */
 
 static int iterations = 100, every = 10, delay_ms = 0;
 static long bytes = 1 << 20;
@@ -27,8 +29,8 @@ static void usage(int status) {
   exit(status);
 }
 
-static long number(const char *text, long least, long most) {
-  char *end;
+static long number(const char* text, long least, long most) {
+  char* end;
   const long value = strtol(text, &end, 10);
   if (*text == 0 || *end != 0 || value < least || value > most) {
     fprintf(stderr, "ring: '%s' is not a number from %ld to %ld\n", text, least, most);
@@ -37,22 +39,34 @@ static long number(const char *text, long least, long most) {
   return value;
 }
 
-static void options(int argc, char **argv) {
-  static const struct option known[] = {{"bytes", 1, 0, 'b'}, {"iterations", 1, 0, 'i'}, {"every", 1, 0, 'e'},
-                                        {"delay", 1, 0, 'd'}, {"help", 0, 0, 'h'},       {0, 0, 0, 0}};
+static void options(int argc, char** argv) {
+  static const struct option known[] = {{"bytes", 1, 0, 'b'}, {"iterations", 1, 0, 'i'},
+                                        {"every", 1, 0, 'e'}, {"delay", 1, 0, 'd'},
+                                        {"help", 0, 0, 'h'},  {0, 0, 0, 0}};
   for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) switch (c) {
-      case 'b': bytes = number(optarg, 1, 1 << 30); break;
-      case 'i': iterations = (int)number(optarg, 0, 1000000000); break;
-      case 'e': every = (int)number(optarg, 1, 1000000000); break;
-      case 'd': delay_ms = (int)number(optarg, 0, 3600000); break;
-      case 'h': usage(0); break;
-      default: usage(2);
+      case 'b':
+        bytes = number(optarg, 1, 1 << 30);
+        break;
+      case 'i':
+        iterations = (int)number(optarg, 0, 1000000000);
+        break;
+      case 'e':
+        every = (int)number(optarg, 1, 1000000000);
+        break;
+      case 'd':
+        delay_ms = (int)number(optarg, 0, 3600000);
+        break;
+      case 'h':
+        usage(0);
+        break;
+      default:
+        usage(2);
     }
   if (optind < argc) usage(2);
 }
 
-static unsigned char *allocate(void) {
-  unsigned char *memory = malloc((size_t)bytes);
+static unsigned char* allocate(void) {
+  unsigned char* memory = malloc((size_t)bytes);
   if (!memory) {
     fprintf(stderr, "ring: rank %d has no memory for %ld bytes\n", rank, bytes);
     MPI_Abort(MPI_COMM_WORLD, 1);
@@ -60,16 +74,18 @@ static unsigned char *allocate(void) {
   return memory;
 }
 
-/* The number `index` of the message that `from` sends in this iteration and direction (splitmix64). */
+/* The number `index` of the message that `from` sends in this iteration and direction (splitmix64).
+ */
 static uint64_t word(int iteration, int from, int direction, long index) {
-  uint64_t x = ((uint64_t)iteration << 24 | (uint64_t)from << 1 | (uint64_t)direction) * 0x9e3779b97f4a7c15u +
+  uint64_t x = ((uint64_t)iteration << 24 | (uint64_t)from << 1 | (uint64_t)direction) *
+                   0x9e3779b97f4a7c15u +
                (uint64_t)index * 0xd1342543de82ef95u;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
   return x ^ (x >> 31);
 }
 
-static void fill(unsigned char *message, int iteration, int direction) {
+static void fill(unsigned char* message, int iteration, int direction) {
   for (long i = 0; i < bytes; i += 8) {
     const uint64_t w = word(iteration, rank, direction, i);
     memcpy(message + i, &w, (size_t)(bytes - i < 8 ? bytes - i : 8));
@@ -77,7 +93,7 @@ static void fill(unsigned char *message, int iteration, int direction) {
 }
 
 /* Compares every byte with what the sender must have sent; adds the bytes to the checksum. */
-static uint64_t check(const unsigned char *message, int iteration, int from, int direction) {
+static uint64_t check(const unsigned char* message, int iteration, int from, int direction) {
   uint64_t sum = 0;
   for (long i = 0; i < bytes; i += 8) {
     const size_t length = (size_t)(bytes - i < 8 ? bytes - i : 8);
@@ -85,7 +101,9 @@ static uint64_t check(const unsigned char *message, int iteration, int from, int
     uint64_t got = 0;
     memcpy(&got, message + i, length);
     if (memcmp(&got, &expected, length)) {
-      fprintf(stderr, "ring: iteration %d: rank %d got a wrong message from rank %d, first in bytes %ld to %ld\n",
+      fprintf(stderr,
+              "ring: iteration %d: rank %d got a wrong message from rank %d, first in bytes %ld to "
+              "%ld\n",
               iteration, rank, from, i, i + (long)length - 1);
       MPI_Abort(MPI_COMM_WORLD, 1);
     }
@@ -94,13 +112,14 @@ static uint64_t check(const unsigned char *message, int iteration, int from, int
   return sum;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
   options(argc, argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
   const int right = (rank + 1) % ranks, left = (rank + ranks - 1) % ranks;
-  unsigned char *to_right = allocate(), *to_left = allocate(), *from_left = allocate(), *from_right = allocate();
+  unsigned char *to_right = allocate(), *to_left = allocate(), *from_left = allocate(),
+                *from_right = allocate();
 
   uint64_t mine = 0, all = 0;
   double busy = 0;
@@ -129,10 +148,10 @@ int main(int argc, char **argv) {
     }
   }
 
-  const double moved = 2.0 * (double)bytes * iterations;  /* out of each rank, and as much into it */
+  const double moved = 2.0 * (double)bytes * iterations; /* out of each rank, and as much into it */
   if (rank == 0) {
-    printf("ring: %d iterations, %.0f bytes checked, ok, checksum %016llx\n", iterations, moved * ranks,
-           (unsigned long long)all);
+    printf("ring: %d iterations, %.0f bytes checked, ok, checksum %016llx\n", iterations,
+           moved * ranks, (unsigned long long)all);
     if (busy > 0) fprintf(stderr, "ring: %.1f MB/s out of each rank\n", moved / busy / 1e6);
   }
   free(to_right);

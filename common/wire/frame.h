@@ -21,8 +21,8 @@ class FrameReader {
  public:
   explicit FrameReader(size_t most_bytes = kMostFrameBytes) : most_bytes_(most_bytes) {}
   void feed(std::string_view bytes) { buffer_.append(bytes); }
-  // The next whole frame's payload; empty optional: not all of it is there yet; kProtocol: longer than
-  // allowed (the stream is of no more use).
+  // The next whole frame's payload; empty optional: not all of it is there yet; kProtocol: longer
+  // than allowed (the stream is of no more use).
   Result<std::optional<std::string>> next();
 
  private:

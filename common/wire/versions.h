@@ -1,4 +1,5 @@
-// Versions of the protocols.  Raise one when a message changes its meaning; fields may be added freely.
+// Versions of the protocols.  Raise one when a message changes its meaning; fields may be added
+// freely.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,7 @@ namespace stillpoint::wire {
 inline constexpr unsigned kLinkVersion = 1;     // link.proto: agent and supervisor
 inline constexpr unsigned kControlVersion = 1;  // control.proto: command line and agent
 
-inline constexpr uint64_t kStdinWindow = 256 << 10;  // link.proto: bytes of standard input under way
+inline constexpr uint64_t kStdinWindow = 256
+                                         << 10;  // link.proto: bytes of standard input under way
 
 }  // namespace stillpoint::wire

@@ -6,8 +6,8 @@
 //
 // So CRIU is held at its death: a keeper traces it with PTRACE_O_TRACEEXIT and freezes the
 // processes before it lets CRIU go.  Then, nothing running, the connections are taken out of repair
-// mode.  (54 of 57 survived then.)  Not handled: threads whose registers CRIU had set to run its own
-// code at that moment; nobody knows the right ones any more.
+// mode.  (54 of 57 survived then.)  Not handled: threads whose registers CRIU had set to run its
+// own code at that moment; nobody knows the right ones any more.
 #pragma once
 
 #include <sys/types.h>

@@ -36,8 +36,8 @@ Digest sign(const SigningKey& key, std::string_view body) {
   return hasher.digest();
 }
 
-// Of every byte of a file but those of the digest's own line: so nothing can change unseen, even by one
-// who cannot check the signature.
+// Of every byte of a file but those of the digest's own line: so nothing can change unseen, even by
+// one who cannot check the signature.
 Digest digest_around_its_line(std::string_view first_line, std::string_view behind) {
   Hasher hasher;
   hasher.add(first_line);
@@ -52,7 +52,8 @@ std::string make_file(const SigningKey& key, std::string_view body) {
   std::string behind = names::kBlockSignature + id_of(key) + " " + to_hex(sign(key, body)) + "\n";
   behind.resize(names::kBlock - first.size() - kDigestLine, '\0');
   behind += body;
-  return first + names::kBlockDigest + to_hex(digest_around_its_line(first, behind)) + "\n" + behind;
+  return first + names::kBlockDigest + to_hex(digest_around_its_line(first, behind)) + "\n" +
+         behind;
 }
 
 // The block of version 1, taken apart.
@@ -227,7 +228,8 @@ Result<Manifest> parse_manifest(const std::string& bytes, const SigningKey* key)
   if (bytes.size() <= names::kBlock) return damaged("it ends early");
   const std::string_view body = all.substr(names::kBlock);
   const size_t first = format_line(names::kManifestVersion).size();
-  const Digest digest = digest_around_its_line(all.substr(0, first), all.substr(first + kDigestLine));
+  const Digest digest =
+      digest_around_its_line(all.substr(0, first), all.substr(first + kDigestLine));
   if (!same(digest, block->digest)) return damaged("its digest differs");
   if (key)
     if (auto r = check_signature(*block, body, *key); !r) return fail(r.error());

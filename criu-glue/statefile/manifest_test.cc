@@ -37,7 +37,8 @@ class ManifestFile : public testing::Test {
   // The digest made right again, as everybody can.
   static std::string with_digest(std::string file) {
     const size_t line = file.find("digest blake3 "), length = 14 + 64 + 1;
-    const std::string rest = file.substr(0, line) + file.substr(std::min(file.size(), line + length));
+    const std::string rest =
+        file.substr(0, line) + file.substr(std::min(file.size(), line + length));
     return file.replace(line + 14, 64, to_hex(digest_of(std::as_bytes(std::span(rest)))));
   }
   ErrorKind kind(const std::string& file) const {
@@ -68,8 +69,8 @@ TEST_F(ManifestFile, BlockIsAsSpecified) {
   std::string behind = "signature blake3-keyed " + id + " " + to_hex(keyed.digest()) + "\n";
   behind.resize(512 - first.size() - std::string("digest blake3 ").size() - 64 - 1, '\0');
   const std::string rest = first + behind + body;
-  EXPECT_EQ(bytes, first + "digest blake3 " + to_hex(digest_of(std::as_bytes(std::span(rest)))) + "\n" +
-                       behind + body);
+  EXPECT_EQ(bytes, first + "digest blake3 " + to_hex(digest_of(std::as_bytes(std::span(rest)))) +
+                       "\n" + behind + body);
   EXPECT_THAT(body, StartsWith("\x89HDF\r\n\x1a\n"));
 }
 

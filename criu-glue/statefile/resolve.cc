@@ -44,7 +44,8 @@ Result<CheckpointPlace> place_of_path(const fs::path& path) {
     return place_of_epoch(path.parent_path());
   if (!fs::is_directory(path, ec))
     return fail(ErrorKind::kNotFound, path.string() + " is not a checkpoint");
-  if (::access(path.c_str(), R_OK | X_OK) != 0) return fail_errno(path.string());  // somebody else's
+  if (::access(path.c_str(), R_OK | X_OK) != 0)
+    return fail_errno(path.string());  // somebody else's
   if (has_manifest(path)) return place_of_epoch(path);
   if (paths::epoch_of(path.filename().string()) && !place_of_job(path))
     return fail(ErrorKind::kNotFound,

@@ -58,7 +58,8 @@ std::string ranks_text(uint32_t ranks) {
   return std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks");
 }
 
-// A job to be checkpointed is not started where it could not be; nor over the checkpoints of an earlier run.
+// A job to be checkpointed is not started where it could not be; nor over the checkpoints of an
+// earlier run.
 Result<> check_store(Job& job) {
   auto acting = ActingAs::user(job.user());
   if (!acting) return fail(acting.error());
@@ -66,9 +67,9 @@ Result<> check_store(Job& job) {
       paths::job_directory(job.policy().directory, job.about().job, job.about().step);
   if (auto earlier = statefile::Store::open_existing(directory);
       earlier && !earlier->epochs().empty())
-    return fail(ErrorKind::kBusy,
-                directory + " holds checkpoints of an earlier run of " + job.about().job,
-                "restart that run with `stillpoint restart`, choose another --name, or remove them");
+    return fail(
+        ErrorKind::kBusy, directory + " holds checkpoints of an earlier run of " + job.about().job,
+        "restart that run with `stillpoint restart`, choose another --name, or remove them");
   return {};
 }
 
@@ -84,7 +85,8 @@ Task<int> serve(Job& job, Checkpointer& checkpointer, IntervalTimer& interval,
     log::warning("the job runs, but cannot be asked: " + started.error().line());
   job.set_phase("running");
   co_await job.wait_end();
-  // A job that failed is worth the checkpoint that has its dump already; one that is through needs none.
+  // A job that failed is worth the checkpoint that has its dump already; one that is through needs
+  // none.
   if (checkpointer.busy() && !(job.failed() && checkpointer.dumped())) checkpointer.cancel();
   co_await checkpointer.idle();
   const int status = co_await job.finish();
@@ -101,7 +103,8 @@ void say_goodbye(const Job& job, const Checkpointer& checkpointer, int status) {
     log::info("job " + job.about().job + " is stopped at checkpoint " + epoch +
               "; go on with: stillpoint restart " + place);
   else
-    log::info("its last checkpoint is " + epoch + "; go back to it with: stillpoint restart " + place);
+    log::info("its last checkpoint is " + epoch + "; go back to it with: stillpoint restart " +
+              place);
 }
 
 // Runs one coroutine of the job to its end on this thread.
@@ -148,7 +151,8 @@ Result<int> run_job(const RunRequest& request, ProgressSink& sink) {
 
 Result<int> restart_job(const RestartRequest& request, ProgressSink& sink) {
   ::signal(SIGPIPE, SIG_IGN);
-  ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // CRIU's restored pid 1 becomes our child when its parent ends
+  ::prctl(PR_SET_CHILD_SUBREAPER,
+          1);  // CRIU's restored pid 1 becomes our child when its parent ends
   auto found = find_checkpoint(request);
   if (!found) return fail(found.error());
   asio::io_context io(1);
@@ -178,15 +182,14 @@ Result<int> restart_job(const RestartRequest& request, ProgressSink& sink) {
     if (!times) co_return fail(times.error());
     sink.finished();
     if (auto r = co_await job.connect({}); !r) co_return fail(r.error());
-    const auto took = std::chrono::duration_cast<Milliseconds>(std::chrono::steady_clock::now() - start);
-    co_return co_await serve(job, checkpointer, interval, server,
-                             "job " + about.job + " restarted from checkpoint " +
-                                 std::to_string(about.restarted_from) + " (" +
-                                 found->manifest.created + "), " + ranks_text(about.ranks) +
-                                 ", in " + format_duration(took) + " (reading " +
-                                 format_duration(times->read) + ", checking " +
-                                 format_duration(times->check) + ", restoring " +
-                                 format_duration(times->restore) + ")");
+    const auto took =
+        std::chrono::duration_cast<Milliseconds>(std::chrono::steady_clock::now() - start);
+    co_return co_await serve(
+        job, checkpointer, interval, server,
+        "job " + about.job + " restarted from checkpoint " + std::to_string(about.restarted_from) +
+            " (" + found->manifest.created + "), " + ranks_text(about.ranks) + ", in " +
+            format_duration(took) + " (reading " + format_duration(times->read) + ", checking " +
+            format_duration(times->check) + ", restoring " + format_duration(times->restore) + ")");
   };
   auto status = run_to_end(io, life());
   if (status) say_goodbye(job, checkpointer, *status);

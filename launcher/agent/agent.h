@@ -7,8 +7,8 @@
 
 namespace stillpoint::agent {
 
-// Both run the job to its end and return its exit status; an error means that it did not come to run.
-// kStoppedAtCheckpoint: ended on purpose by `checkpoint --stop`.
+// Both run the job to its end and return its exit status; an error means that it did not come to
+// run. kStoppedAtCheckpoint: ended on purpose by `checkpoint --stop`.
 Result<int> run_job(const RunRequest& request, ProgressSink& sink);
 Result<int> restart_job(const RestartRequest& request, ProgressSink& sink);
 

@@ -24,9 +24,9 @@ Milliseconds since(Clock::time_point start) {
   return std::chrono::duration_cast<Milliseconds>(Clock::now() - start);
 }
 
-constexpr auto kStoreWait = 60s;   // a file system that does not answer for so long is down
-constexpr auto kCallOff = 60s;     // for CRIU to undo a dump that is called off
-constexpr auto kPackWait = 24h;    // bounded by the size of memory and the speed of the file system
+constexpr auto kStoreWait = 60s;  // a file system that does not answer for so long is down
+constexpr auto kCallOff = 60s;    // for CRIU to undo a dump that is called off
+constexpr auto kPackWait = 24h;   // bounded by the size of memory and the speed of the file system
 
 }  // namespace
 
@@ -131,7 +131,8 @@ Task<Result<>> Checkpointer::prepare(Attempt& attempt) {
   co_return Result<>();
 }
 
-// From here the job stands still; every way out lets it go on, except a successful dump before a stop.
+// From here the job stands still; every way out lets it go on, except a successful dump before a
+// stop.
 Task<Result<>> Checkpointer::hold_and_dump(Attempt& attempt) {
   job_.set_phase("dumping");
   if (auto r = co_await job_.park(); !r) co_return r;
@@ -198,7 +199,8 @@ Task<Result<>> Checkpointer::dump(Attempt& attempt) {
                             .deadline = Deadline::in(job_.policy().hold_limit)};
   uint64_t memory = 0;
   for (const auto& rank : attempt.container().ranks) memory += rank.memory;
-  for (const auto& mount : attempt.container().mounts) request.mounts.push_back({mount.destination});
+  for (const auto& mount : attempt.container().mounts)
+    request.mounts.push_back({mount.destination});
   auto worker = Worker::start("the dump", nullptr, [&](Progress&) -> Result<std::string> {
     auto criu = criu::make_criu();
     auto version = criu->version();
@@ -219,10 +221,12 @@ Task<Result<>> Checkpointer::dump(Attempt& attempt) {
     });
   };
   watch(watch);
-  auto version = co_await await(std::move(*worker), Deadline::in(job_.policy().hold_limit + kCallOff));
+  auto version =
+      co_await await(std::move(*worker), Deadline::in(job_.policy().hold_limit + kCallOff));
   tick.cancel();
   if (!version) {
-    // If the worker was lost, CRIU may still be at work in the processes: it must be out before they are thawed.
+    // If the worker was lost, CRIU may still be at work in the processes: it must be out before
+    // they are thawed.
     const std::string images = attempt.staging;
     auto waiter = Worker::start("waiting for CRIU", nullptr, [&](Progress&) -> Result<std::string> {
       auto r = criu::await_dump_end(images, Deadline::in(kCallOff));
@@ -264,9 +268,8 @@ Task<Result<>> Checkpointer::pack(Attempt& attempt) {
   };
   auto worker = Worker::start("packing", &job_.user(), body);
   if (!worker) co_return fail(worker.error());
-  auto packed = co_await await(std::move(*worker), Deadline::in(kPackWait), [&](WorkDone p) {
-    attempt.sink.update("pack", p.done, p.total);
-  });
+  auto packed = co_await await(std::move(*worker), Deadline::in(kPackWait),
+                               [&](WorkDone p) { attempt.sink.update("pack", p.done, p.total); });
   if (!packed) co_return fail(packed.error());
   auto parsed = statefile::container_from_json(*packed);
   if (!parsed) co_return fail(parsed.error().during("the packer's report"));
@@ -280,14 +283,13 @@ Task<Result<>> Checkpointer::commit(Attempt& attempt) {
   if (!key) co_return fail(key.error());
   auto bytes = statefile::manifest_bytes(attempt.manifest, *key);
   if (!bytes) co_return fail(bytes.error());
-  auto worker = Worker::start("writing the manifest", &job_.user(),
-                              [&](Progress&) -> Result<std::string> {
-                                if (auto r = attempt.store.commit(attempt.epoch, *bytes); !r)
-                                  return fail(r.error());
-                                // Permanent from here: what fails now is only said.
-                                auto pruned = attempt.store.prune(job_.policy().keep);
-                                return pruned ? "" : pruned.error().line();
-                              });
+  auto worker =
+      Worker::start("writing the manifest", &job_.user(), [&](Progress&) -> Result<std::string> {
+        if (auto r = attempt.store.commit(attempt.epoch, *bytes); !r) return fail(r.error());
+        // Permanent from here: what fails now is only said.
+        auto pruned = attempt.store.prune(job_.policy().keep);
+        return pruned ? "" : pruned.error().line();
+      });
   if (!worker) co_return fail(worker.error());
   auto committed = co_await await(std::move(*worker), Deadline::in(kStoreWait));
   if (!committed) co_return fail(committed.error());

@@ -1,15 +1,14 @@
 // One checkpoint of a running job, from the quiesce to the permanent manifest:
 //
 //   prepare   as the user: the store is there and writable, a tentative epoch is begun   (job runs)
-//   hold      the supervisor closes its link; the container is frozen                    (job stands still)
-//   survey    what is open; what CRIU could not dump
-//   dump      CRIU, into staging
+//   hold      the supervisor closes its link; the container is frozen                    (job
+//   stands still) survey    what is open; what CRIU could not dump dump      CRIU, into staging
 //   release   thaw, link open again: the job is told to go on                            (job runs)
 //   pack      as the user: staging -> tentative statefile, fsync, verified, sealed
 //   commit    the manifest is signed, written and renamed: permanent; older ones go
 //
-// An error in any phase undoes the tentative epoch and the staging, and the job runs on.  With `stop` the container
-// stays frozen until the commit and is then ended.
+// An error in any phase undoes the tentative epoch and the staging, and the job runs on.  With
+// `stop` the container stays frozen until the commit and is then ended.
 #pragma once
 
 #include "launcher/agent/job.h"
@@ -31,9 +30,11 @@ class Checkpointer {
   Task<Result<CheckpointOutcome>> take(bool stop, ProgressSink& sink);
 
   bool busy() const { return !idle_.is_set(); }
-  bool dumped() const { return dumped_; }  // the one under way has its dump: worth finishing if the job fails
+  bool dumped() const {
+    return dumped_;
+  }  // the one under way has its dump: worth finishing if the job fails
   Task<> idle() { co_await idle_.wait(); }
-  void cancel();                           // the one under way is ended and undone
+  void cancel();  // the one under way is ended and undone
 
   uint64_t last_epoch() const { return last_epoch_; }
   const std::string& last_created() const { return last_created_; }

@@ -34,8 +34,8 @@ control::Reply failure(const Error& error) {
   return reply;
 }
 
-// Progress for a client.  What it does not read in time is dropped, not queued: a small message on a Unix stream
-// goes as a whole or not at all.
+// Progress for a client.  What it does not read in time is dropped, not queued: a small message on
+// a Unix stream goes as a whole or not at all.
 class ClientSink : public ProgressSink {
  public:
   explicit ClientSink(Protocol::socket& socket) : fd_(socket.native_handle()) {}
@@ -141,10 +141,10 @@ Task<> ControlServer::serve(Socket socket) {
 
 Task<control::Reply> ControlServer::answer(Socket& socket, const control::Request& request) {
   if (request.version() != wire::kControlVersion)
-    co_return failure(Error(ErrorKind::kProtocol,
-                            "the job's agent speaks version " + std::to_string(wire::kControlVersion) +
-                                " of the control protocol, the command version " +
-                                std::to_string(request.version())));
+    co_return failure(Error(
+        ErrorKind::kProtocol,
+        "the job's agent speaks version " + std::to_string(wire::kControlVersion) +
+            " of the control protocol, the command version " + std::to_string(request.version())));
   if (request.has_status()) co_return status();
   if (request.has_checkpoint()) co_return co_await checkpoint(socket, request.checkpoint().stop());
   co_return failure(Error(ErrorKind::kProtocol, "the job's agent does not know this request"));
@@ -187,7 +187,8 @@ control::Reply ControlServer::status() const {
   r.set_init_pid(job_.init_pid());
   r.set_stop_ms(static_cast<uint64_t>(checkpointer_.last_stop().count()));
   const auto processes = job_.cgroup().processes();
-  for (const auto& rank : rank_records(job_.rank_pids(), processes.value_or(std::vector<pid_t>()))) {
+  for (const auto& rank :
+       rank_records(job_.rank_pids(), processes.value_or(std::vector<pid_t>()))) {
     auto& out = *r.add_rank();
     out.set_rank(rank.rank);
     out.set_pid(rank.pid);

@@ -1,4 +1,5 @@
-// The job's control socket: what `stillpoint status` and `checkpoint` ask (common/wire/control.proto).
+// The job's control socket: what `stillpoint status` and `checkpoint` ask
+// (common/wire/control.proto).
 #pragma once
 
 #include <boost/asio/local/stream_protocol.hpp>

@@ -24,7 +24,8 @@ Task<> Event::wait() {
 }
 
 Task<bool> Event::wait(Deadline deadline) {
-  // The shared timer never fires by itself; a private one bounds this wait by waking the shared one's waiters.
+  // The shared timer never fires by itself; a private one bounds this wait by waking the shared
+  // one's waiters.
   asio::steady_timer bound(timer_.get_executor(), deadline.at());
   bound.async_wait([this](const boost::system::error_code& error) {
     if (!error) timer_.cancel();

@@ -31,7 +31,8 @@ class Event {
   bool set_ = false;
 };
 
-// Awaits the worker; at the deadline it is killed (kTimeout).  `on_progress` is called when it reports.
+// Awaits the worker; at the deadline it is killed (kTimeout).  `on_progress` is called when it
+// reports.
 Task<Result<std::string>> finish(Worker worker, Deadline deadline,
                                  std::function<void(WorkDone)> on_progress = {});
 

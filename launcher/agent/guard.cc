@@ -14,7 +14,9 @@ namespace stillpoint::agent {
 namespace {
 
 // One frame per note: cgroup, '\0', staging.  An empty frame dismisses.
-std::string encode(const JobNote& note) { return wire::frame(note.cgroup + '\0' + note.staging); }
+std::string encode(const JobNote& note) {
+  return wire::frame(note.cgroup + '\0' + note.staging);
+}
 
 void decode(const std::string& payload, JobNote& note) {
   const size_t zero = payload.find('\0');
@@ -22,7 +24,8 @@ void decode(const std::string& payload, JobNote& note) {
   note.staging = zero == payload.npos ? "" : payload.substr(zero + 1);
 }
 
-// Keeps nothing of the agent's but the pipe and the lock: whoever waits for the end of its output must not wait for us.
+// Keeps nothing of the agent's but the pipe and the lock: whoever waits for the end of its output
+// must not wait for us.
 void let_go(int pipe, int lock) {
   ::setsid();
   ::signal(SIGPIPE, SIG_IGN);
@@ -61,7 +64,9 @@ Result<Guard> Guard::start(const JobClaim& claim, const std::string& job) {
   return Guard(std::move(*child), std::move(pipe->write));
 }
 
-Result<> Guard::tell(const JobNote& note) { return write_all(pipe_.get(), encode(note)); }
+Result<> Guard::tell(const JobNote& note) {
+  return write_all(pipe_.get(), encode(note));
+}
 
 void Guard::dismiss() {
   (void)write_all(pipe_.get(), wire::frame(""));

@@ -1,5 +1,6 @@
-// The guard of a job: a small process that outlives its agent and cleans up if the agent dies without having done so
-// (killed, crashed, out of memory): nothing frozen, running or stored is left behind.
+// The guard of a job: a small process that outlives its agent and cleans up if the agent dies
+// without having done so (killed, crashed, out of memory): nothing frozen, running or stored is
+// left behind.
 #pragma once
 
 #include "common/error.h"
@@ -11,7 +12,8 @@ namespace stillpoint::agent {
 
 class Guard {
  public:
-  // Watches this process.  Inherits the claim's lock, so the job's name stays taken until it is done.
+  // Watches this process.  Inherits the claim's lock, so the job's name stays taken until it is
+  // done.
   static Result<Guard> start(const JobClaim& claim, const std::string& job);
   Guard(Guard&&) = default;
   Guard& operator=(Guard&&) = delete;

@@ -18,7 +18,7 @@ constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kMostPending = 128 << 10;
 
 bool is_regular(int fd) {
-  struct stat s {};
+  struct stat s{};
   return ::fstat(fd, &s) == 0 && S_ISREG(s.st_mode);
 }
 
@@ -39,7 +39,7 @@ void InputRelay::opened(uint64_t taken, bool closed) {
   if (!started_) {
     started_ = true;
     base_ = taken;
-    struct stat s {};
+    struct stat s{};
     const bool passes = taken > 0 && is_regular(STDIN_FILENO) && ::fstat(STDIN_FILENO, &s) == 0;
     if (passes && ::lseek(STDIN_FILENO, 0, SEEK_CUR) == 0)
       ::lseek(STDIN_FILENO, std::min(static_cast<off_t>(taken), s.st_size), SEEK_SET);

@@ -1,8 +1,8 @@
 // Our own standard input, to rank 0 through the supervisor.
 //
-// Bytes are kept until the supervisor says that it has taken them, so that none is lost over a closed link.  A
-// restarted job goes on in its input where it was: if our input is a file, what the job had taken before the
-// checkpoint is passed over; any other input is taken as the continuation.
+// Bytes are kept until the supervisor says that it has taken them, so that none is lost over a
+// closed link.  A restarted job goes on in its input where it was: if our input is a file, what the
+// job had taken before the checkpoint is passed over; any other input is taken as the continuation.
 #pragma once
 
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -33,7 +33,7 @@ class InputRelay {
   asio::any_io_executor executor_;
   std::function<void(const link::Stdin&)> send_;
   std::optional<asio::posix::stream_descriptor> poll_;  // none: a file
-  std::string pending_;        // bytes from offset base_ on that were not taken yet
+  std::string pending_;  // bytes from offset base_ on that were not taken yet
   uint64_t base_ = 0, sent_ = 0;
   bool started_ = false, linked_ = false, ended_ = false, end_sent_ = false, closed_ = false;
   Event room_;

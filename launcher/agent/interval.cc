@@ -39,8 +39,8 @@ Task<> IntervalTimer::loop() {
 void announce(const Job& job, const CheckpointOutcome& outcome) {
   log::info("checkpoint " + std::to_string(outcome.epoch) + " of " + job.about().job +
             " is permanent (the job stood still " + format_duration(outcome.stood_still) + "; " +
-            format_bytes(outcome.memory_bytes) + " stored as " + format_bytes(outcome.stored_bytes) +
-            " in " + format_duration(outcome.total) + ", " +
+            format_bytes(outcome.memory_bytes) + " stored as " +
+            format_bytes(outcome.stored_bytes) + " in " + format_duration(outcome.total) + ", " +
             format_rate(outcome.memory_bytes, outcome.total) + ")");
 }
 

@@ -9,8 +9,8 @@ namespace stillpoint::agent {
 
 class IntervalTimer {
  public:
-  // A checkpoint every `interval` (0: none), counted from the end of the one before.  A failure is said
-  // and the next interval tries again.  `make_sink`: where its progress goes.
+  // A checkpoint every `interval` (0: none), counted from the end of the one before.  A failure is
+  // said and the next interval tries again.  `make_sink`: where its progress goes.
   IntervalTimer(Job& job, Checkpointer& checkpointer, ProgressSink& sink)
       : job_(job), checkpointer_(checkpointer), sink_(sink) {}
   void start();

@@ -26,7 +26,9 @@ namespace {
 constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);
 constexpr auto kLinkWait = 30s;  // a supervisor that does not answer within this is stuck
 
-link::ToSupervisor message() { return {}; }
+link::ToSupervisor message() {
+  return {};
+}
 
 }  // namespace
 
@@ -50,16 +52,17 @@ Job::Job(asio::io_context& io, statefile::Manifest about, Identity user, Checkpo
       policy_(std::move(policy)),
       claim_(std::move(claim)),
       guard_(std::move(guard)),
-      session_(io.get_executor(), {[this](const auto& m) { on_message(m); },
-                                   [this](const Error& e) { on_lost(e); }}),
-      output_(io.get_executor(), about_.tag_output,
-              [this](uint64_t next) {
-                auto m = message();
-                m.mutable_output_taken()->set_next(next);
-                session_.send(m);
-              },
-              // As mpirun and a shell's pipeline do it: `stillpoint run yes | head` ends.
-              [this] { kill("nobody reads its standard output any more", 128 + SIGPIPE); }),
+      session_(io.get_executor(),
+               {[this](const auto& m) { on_message(m); }, [this](const Error& e) { on_lost(e); }}),
+      output_(
+          io.get_executor(), about_.tag_output,
+          [this](uint64_t next) {
+            auto m = message();
+            m.mutable_output_taken()->set_next(next);
+            session_.send(m);
+          },
+          // As mpirun and a shell's pipeline do it: `stillpoint run yes | head` ends.
+          [this] { kill("nobody reads its standard output any more", 128 + SIGPIPE); }),
       input_(io.get_executor(),
              [this](const link::Stdin& in) {
                auto m = message();
@@ -119,7 +122,7 @@ Result<> Job::adopt(pid_t init, const std::string& network_key) {
   if (!child) return fail(child.error());
   init_ = std::move(*child);
   network_key_ = network_key;
-  struct stat s {};
+  struct stat s{};
   const std::string path = "/proc/" + std::to_string(init) + "/ns/net";
   if (::stat(path.c_str(), &s) != 0) return fail_errno(path);
   network_inode_ = s.st_ino;
@@ -129,9 +132,9 @@ Result<> Job::adopt(pid_t init, const std::string& network_key) {
 Result<statefile::Store> Job::store() {
   auto acting = ActingAs::user(user_);
   if (!acting) return fail(acting.error());
-  // Made once.  One that vanishes later (unmounted, removed) is not made anew: what is kept there would end up
-  // beside what was kept before.
-  struct stat s {};
+  // Made once.  One that vanishes later (unmounted, removed) is not made anew: what is kept there
+  // would end up beside what was kept before.
+  struct stat s{};
   if (store_lock_ && ::stat(policy_.directory.c_str(), &s) != 0)
     return fail(system_error("checkpoint directory " + policy_.directory, errno));
   auto store = statefile::Store::open(policy_.directory, about_.job, about_.step, true);
@@ -194,7 +197,8 @@ void Job::on_message(const link::FromSupervisor& m) {
       if (rank.rank() < rank_pids_.size()) rank_pids_[rank.rank()] = rank.pid();
     rank_news_.set();
   } else if (m.has_start_failed()) {
-    start_error_.emplace(static_cast<ErrorKind>(m.start_failed().status()), m.start_failed().reason());
+    start_error_.emplace(static_cast<ErrorKind>(m.start_failed().status()),
+                         m.start_failed().reason());
     end(m.start_failed().status(), {});
   } else if (m.has_ended()) {
     end(m.ended().status(), m.ended().reason());
@@ -203,8 +207,8 @@ void Job::on_message(const link::FromSupervisor& m) {
 
 void Job::on_lost(const Error& error) {
   input_.suspend();
-  // Only the end of the stream, not the Parked before it, says that the supervisor's descriptor is gone: a socket
-  // that is still open there could not be dumped.
+  // Only the end of the stream, not the Parked before it, says that the supervisor's descriptor is
+  // gone: a socket that is still open there could not be dumped.
   if (parking_) return parked_.set();
   if (ended() || init_gone_.is_set()) return;
   log::debug(error.line() + "; connecting again");
@@ -216,14 +220,16 @@ Task<> Job::relink() {
   if (co_await init_gone_.wait(Deadline::in(200ms))) co_return;
   if (parking_ || ended()) co_return;
   if (auto r = co_await open_link(Deadline::in(10s)); !r && !ended() && !init_gone_.is_set())
-    end(static_cast<int>(ErrorKind::kInternal), "the job's supervisor does not answer: " + r.error().line());
+    end(static_cast<int>(ErrorKind::kInternal),
+        "the job's supervisor does not answer: " + r.error().line());
 }
 
 Task<Result<>> Job::park() {
   if (!session_.is_open()) co_return fail(ErrorKind::kBusy, "the link to the supervisor is down");
   parking_ = true;
   parked_.reset();
-  output_at_park_ = output_.acknowledged();  // later acknowledgements come behind the Park: not in the dump
+  output_at_park_ =
+      output_.acknowledged();  // later acknowledgements come behind the Park: not in the dump
   auto m = message();
   m.mutable_park();
   session_.send(m);
@@ -269,7 +275,9 @@ void Job::kill(const std::string& reason, int status) {
     end(status, reason);
 }
 
-void Job::stopped_at_checkpoint() { end(kStoppedAtCheckpoint, {}); }
+void Job::stopped_at_checkpoint() {
+  end(kStoppedAtCheckpoint, {});
+}
 
 void Job::end(int status, std::string reason) {
   if (ended()) return;

@@ -1,8 +1,8 @@
-// A running job on this node, from its agent's side: container, link, relayed output and input, signals, checkpoints,
-// end.  One io_context, one thread; what blocks is done in workers.
+// A running job on this node, from its agent's side: container, link, relayed output and input,
+// signals, checkpoints, end.  One io_context, one thread; what blocks is done in workers.
 //
-// Order of life: prepare() claims the name and starts the guard -> launch() or adopt() brings a container -> connect() ->
-// wait_end() -> finish() -> the destructor leaves nothing behind.
+// Order of life: prepare() claims the name and starts the guard -> launch() or adopt() brings a
+// container -> connect() -> wait_end() -> finish() -> the destructor leaves nothing behind.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -69,11 +69,11 @@ class Job {
   // Opens the store on first use and holds its lock from then on.  Acts as the user.
   Result<statefile::Store> store();
 
-  Task<Result<>> park();               // the supervisor closes the link and waits
-  Task<Result<>> reopen();             // after a park, or after a loss
-  void signal(int number);             // to the ranks; kept while the link is parked
+  Task<Result<>> park();                             // the supervisor closes the link and waits
+  Task<Result<>> reopen();                           // after a park, or after a loss
+  void signal(int number);                           // to the ranks; kept while the link is parked
   void kill(const std::string& reason, int status);  // ends the job through the supervisor
-  void stopped_at_checkpoint();        // the container is gone on purpose
+  void stopped_at_checkpoint();                      // the container is gone on purpose
   void set_phase(std::string phase) { phase_ = std::move(phase); }
   const std::string& phase() const { return phase_; }
 
@@ -81,7 +81,7 @@ class Job {
   Job(asio::io_context& io, statefile::Manifest about, Identity user, CheckpointPolicy policy,
       JobClaim claim, Guard guard);
   Result<> tell_guard();
-  Result<> make_ground();              // cgroup and staging
+  Result<> make_ground();  // cgroup and staging
   void on_message(const link::FromSupervisor& message);
   void on_lost(const Error& error);
   Task<Result<link::Hello>> open_link(Deadline deadline);
@@ -112,7 +112,7 @@ class Job {
   OutputRelay output_;
   InputRelay input_;
   Event parked_, ended_, init_gone_, rank_news_;
-  bool parking_ = false;               // the link is closed on purpose
+  bool parking_ = false;  // the link is closed on purpose
   WrittenBytes output_at_park_;
   std::vector<int> kept_signals_;
   int interrupts_ = 0;

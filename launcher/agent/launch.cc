@@ -16,7 +16,8 @@ std::string hostname() {
   return name;
 }
 
-// Beside us, wherever the product was installed: PREFIX/bin/stillpoint, PREFIX/libexec/stillpoint/...
+// Beside us, wherever the product was installed: PREFIX/bin/stillpoint,
+// PREFIX/libexec/stillpoint/...
 Result<std::string> supervisor_program() {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);

@@ -55,8 +55,12 @@ statefile::CpuRecord this_cpu() {
   return cpu;
 }
 
-std::string kernel_release() { return uname_here().release; }
-std::string machine() { return uname_here().machine; }
+std::string kernel_release() {
+  return uname_here().release;
+}
+std::string machine() {
+  return uname_here().machine;
+}
 
 std::vector<statefile::RankRecord> rank_records(const std::vector<int32_t>& pids,
                                                 const std::vector<pid_t>& processes) {
@@ -110,8 +114,9 @@ Result<> fit_to_continue(const statefile::Manifest& manifest) {
     for (const auto& mount : c.mounts)
       if (!here.contains(mount.destination)) missing.push_back(mount.destination);
   if (missing.empty()) return {};
-  return fail(ErrorKind::kUnfit, "file systems that were mounted at the checkpoint are not mounted here: " +
-                                     joined(missing, 8),
+  return fail(ErrorKind::kUnfit,
+              "file systems that were mounted at the checkpoint are not mounted here: " +
+                  joined(missing, 8),
               "mount them and try again");
 }
 

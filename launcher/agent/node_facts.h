@@ -15,7 +15,8 @@ std::string machine();  // "x86_64"
 std::vector<statefile::RankRecord> rank_records(const std::vector<int32_t>& pids,
                                                 const std::vector<pid_t>& processes);
 
-// Whether processes dumped there can go on here: machine, CPU flags, mounts.  kUnfit names what is missing.
+// Whether processes dumped there can go on here: machine, CPU flags, mounts.  kUnfit names what is
+// missing.
 Result<> fit_to_continue(const statefile::Manifest& manifest);
 
 // The part of fit_to_continue that compares processors, by itself.

@@ -32,7 +32,7 @@ OutputRelay::OutputRelay(const asio::any_io_executor& executor, bool tag,
 
 OutputRelay::Sink OutputRelay::make_sink(const asio::any_io_executor& executor, int fd) {
   Sink sink{.fd = fd, .poll = {}};
-  struct stat s {};
+  struct stat s{};
   if (::fstat(fd, &s) != 0) {
     sink.closed = true;
     return sink;
@@ -72,7 +72,9 @@ void OutputRelay::take(const link::Output& record) {
   asio::co_spawn(executor_, write_loop(), asio::detached);
 }
 
-Task<bool> OutputRelay::drained(Deadline deadline) { co_return co_await idle_.wait(deadline); }
+Task<bool> OutputRelay::drained(Deadline deadline) {
+  co_return co_await idle_.wait(deadline);
+}
 
 Task<> OutputRelay::write_loop() {
   while (!pending_.empty()) {
@@ -89,7 +91,8 @@ Task<> OutputRelay::write_loop() {
 
 Task<> OutputRelay::write(Sink& sink, std::string_view text) {
   while (!text.empty() && !sink.closed) {
-    if (sink.poll) co_await sink.poll->async_wait(asio::posix::stream_descriptor::wait_write, kQuietly);
+    if (sink.poll)
+      co_await sink.poll->async_wait(asio::posix::stream_descriptor::wait_write, kQuietly);
     const size_t most = sink.poll ? std::min<size_t>(text.size(), PIPE_BUF) : text.size();
     const ssize_t n = ::write(sink.fd, text.data(), most);
     if (n >= 0) {

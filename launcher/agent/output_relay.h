@@ -1,7 +1,8 @@
-// The ranks' output, from the supervisor's records to our own stdout and stderr, in the order of the records.
+// The ranks' output, from the supervisor's records to our own stdout and stderr, in the order of
+// the records.
 //
-// A record is acknowledged once it is written out.  `written()` at the moment of the last acknowledgement before a
-// dump is therefore exactly what the restarted job will not print again.
+// A record is acknowledged once it is written out.  `written()` at the moment of the last
+// acknowledgement before a dump is therefore exactly what the restarted job will not print again.
 #pragma once
 
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -21,19 +22,19 @@ struct WrittenBytes {
 
 class OutputRelay {
  public:
-  // `acknowledge(next)`: every record below next is written out.  `reader_gone`: once, when nobody reads our
-  // standard output any more (a pipe that was closed).
+  // `acknowledge(next)`: every record below next is written out.  `reader_gone`: once, when nobody
+  // reads our standard output any more (a pipe that was closed).
   OutputRelay(const asio::any_io_executor& executor, bool tag,
               std::function<void(uint64_t)> acknowledge, std::function<void()> reader_gone);
 
-  void take(const link::Output& record);      // one that was taken before is dropped
-  uint64_t taken() const { return taken_; }   // next record expected: what a new link starts with
+  void take(const link::Output& record);     // one that was taken before is dropped
+  uint64_t taken() const { return taken_; }  // next record expected: what a new link starts with
   WrittenBytes acknowledged() const { return acknowledged_; }
-  Task<bool> drained(Deadline deadline);      // everything taken is written; false: not by then
+  Task<bool> drained(Deadline deadline);  // everything taken is written; false: not by then
 
  private:
-  // One of our own descriptors.  Written without O_NONBLOCK (it is shared with whoever gave it to us): a pipe
-  // or terminal is awaited and then given at most PIPE_BUF bytes, which do not block.
+  // One of our own descriptors.  Written without O_NONBLOCK (it is shared with whoever gave it to
+  // us): a pipe or terminal is awaited and then given at most PIPE_BUF bytes, which do not block.
   struct Sink {
     int fd;
     bool closed = false;  // the reader has gone: what follows is dropped

@@ -1,4 +1,5 @@
-// Where the phases of a checkpoint or restart are shown: a bar on a terminal, messages to a client, or nothing.
+// Where the phases of a checkpoint or restart are shown: a bar on a terminal, messages to a client,
+// or nothing.
 #pragma once
 
 #include <cstdint>

@@ -105,7 +105,8 @@ Result<> clean_up(const JobNote& note) {
       fs::remove(paths::kDefaultStaging, error);
   }
   fs::remove_all(paths::job_run_directory(note.job), error);
-  if (outcome && error) outcome = fail(system_error(paths::job_run_directory(note.job), error.value()));
+  if (outcome && error)
+    outcome = fail(system_error(paths::job_run_directory(note.job), error.value()));
   return outcome;
 }
 

@@ -1,5 +1,6 @@
-// The running jobs of this node: /run/stillpoint/jobs/<job>/.  A job's directory is held by a lock on it for as long as
-// its agent or its guard lives; what is found there without a lock is the rest of an agent that died, and is swept.
+// The running jobs of this node: /run/stillpoint/jobs/<job>/.  A job's directory is held by a lock
+// on it for as long as its agent or its guard lives; what is found there without a lock is the rest
+// of an agent that died, and is swept.
 #pragma once
 
 #include <string>
@@ -30,15 +31,16 @@ class JobClaim {
   Result<> write(const JobNote& note) const;
 
  private:
-  JobClaim(std::string directory, Fd lock) : directory_(std::move(directory)), lock_(std::move(lock)) {}
+  JobClaim(std::string directory, Fd lock)
+      : directory_(std::move(directory)), lock_(std::move(lock)) {}
   std::string directory_;
   Fd lock_;
 };
 
 std::vector<std::string> jobs_here();  // names, sorted
 
-// Ends and removes all that a job has on this node: cgroup with its processes, staging, the job's directory.
-// Says what could not be removed.
+// Ends and removes all that a job has on this node: cgroup with its processes, staging, the job's
+// directory. Says what could not be removed.
 Result<> clean_up(const JobNote& note);
 
 // Cleans up after agents that died.  Needs root; returns how many.

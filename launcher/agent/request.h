@@ -12,10 +12,10 @@ namespace stillpoint::agent {
 
 // How a job is kept safe; the same for a fresh job and a restarted one.
 struct CheckpointPolicy {
-  Milliseconds interval{0};  // 0: only when asked
-  std::string directory;     // absolute; <directory>/<job>.<step> holds the checkpoints
-  uint32_t keep = 2;         // permanent checkpoints kept; 0: all
-  std::string staging;       // base directory
+  Milliseconds interval{0};          // 0: only when asked
+  std::string directory;             // absolute; <directory>/<job>.<step> holds the checkpoints
+  uint32_t keep = 2;                 // permanent checkpoints kept; 0: all
+  std::string staging;               // base directory
   Milliseconds hold_limit{600'000};  // longest time a job is held still for a dump
 };
 

@@ -30,7 +30,8 @@ constexpr size_t kMostManifest = 64 << 20;
 Result<std::string> find_as_user(const RestartRequest& request) {
   auto place = statefile::resolve_checkpoint(paths::absolute(request.checkpoint, request.directory),
                                              request.policy.directory);
-  if (!place && request.checkpoint.find('/') == std::string::npos)  // not a path: perhaps a job's name
+  if (!place &&
+      request.checkpoint.find('/') == std::string::npos)  // not a path: perhaps a job's name
     place = statefile::resolve_checkpoint(request.checkpoint, request.policy.directory);
   if (!place) return fail(place.error());
   auto store = statefile::Store::open_existing(place->job_directory);
@@ -44,16 +45,18 @@ Result<std::string> find_as_user(const RestartRequest& request) {
 Result<> check_owner(const statefile::Manifest& manifest, const Identity& user) {
   if (manifest.uid == user.uid) return {};
   return fail(ErrorKind::kPermission,
-              "the checkpoint belongs to " + manifest.user + " (uid " + std::to_string(manifest.uid) +
-                  "), you act for " + user.name,
+              "the checkpoint belongs to " + manifest.user + " (uid " +
+                  std::to_string(manifest.uid) + "), you act for " + user.name,
               user.uid == 0 ? "restart it with --user " + manifest.user : "");
 }
 
 // Root's own copy of every image, made before the user's process writes into it.
-Result<OpenImages> make_images(const std::string& directory, const statefile::ContainerRecord& record) {
+Result<OpenImages> make_images(const std::string& directory,
+                               const statefile::ContainerRecord& record) {
   OpenImages made;
   for (const auto& image : record.images) {
-    auto fd = open_file(paths::join(directory, image.name), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    auto fd =
+        open_file(paths::join(directory, image.name), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
     if (!fd) return fail(fd.error());
     if (::ftruncate(fd->get(), static_cast<off_t>(image.size)) != 0) return fail_errno(image.name);
     made.images.push_back({image.name, image.size, fd->get()});
@@ -99,10 +102,11 @@ Task<Result<>> unpack(Job& job, const FoundCheckpoint& found, const std::string&
   times.read = lap(clock);
   if (!read) co_return fail(read.error());
 
-  auto checker = Worker::start("checking the images", nullptr, [&](Progress&) -> Result<std::string> {
-    auto r = statefile::check_images(record, into);
-    return r ? Result<std::string>("") : fail(r.error());
-  });
+  auto checker =
+      Worker::start("checking the images", nullptr, [&](Progress&) -> Result<std::string> {
+        auto r = statefile::check_images(record, into);
+        return r ? Result<std::string>("") : fail(r.error());
+      });
   if (!checker) co_return fail(checker.error());
   auto checked = co_await finish(std::move(*checker), Deadline::in(kUnpackWait));
   times.check = lap(clock);
@@ -111,17 +115,19 @@ Task<Result<>> unpack(Job& job, const FoundCheckpoint& found, const std::string&
 }
 
 Task<Result<>> files_as_they_were(Job& job, const statefile::ContainerRecord& record) {
-  auto worker = Worker::start("rolling back files", &job.user(), [&](Progress&) -> Result<std::string> {
-    if (auto r = check_files(record.files); !r) return fail(r.error());
-    if (auto r = roll_back_files(record.files); !r) return fail(r.error());
-    return std::string();
-  });
+  auto worker =
+      Worker::start("rolling back files", &job.user(), [&](Progress&) -> Result<std::string> {
+        if (auto r = check_files(record.files); !r) return fail(r.error());
+        if (auto r = roll_back_files(record.files); !r) return fail(r.error());
+        return std::string();
+      });
   if (!worker) co_return fail(worker.error());
   auto done = co_await finish(std::move(*worker), Deadline::in(kStoreWait));
   co_return done ? Result<>() : fail(done.error());
 }
 
-// In a worker of its own: its mount namespace, with the bind that CRIU takes for the container's root, goes with it.
+// In a worker of its own: its mount namespace, with the bind that CRIU takes for the container's
+// root, goes with it.
 Result<std::string> restore_here(const Job& job, const statefile::ContainerRecord& record,
                                  const std::string& directory) {
   if (::unshare(CLONE_NEWNS) != 0) return fail_errno("unshare");

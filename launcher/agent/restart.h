@@ -2,8 +2,8 @@
 //
 //   find      as the user: which checkpoint, its manifest's bytes
 //   trust     root: signature, format, owner; fit for this node (CPU, mounts); files as they were
-//   unpack    as the user: statefile -> staging; then root checks every byte against the signed manifest
-//   roll back as the user: files open for writing, to their length at the checkpoint
+//   unpack    as the user: statefile -> staging; then root checks every byte against the signed
+//   manifest roll back as the user: files open for writing, to their length at the checkpoint
 //   restore   CRIU, into a new cgroup and network namespace
 //
 // An error in any phase leaves the checkpoint as it was and nothing behind.

@@ -1,5 +1,6 @@
-// Files of the application at a restart: each must still be there and as long as it was; those that were open for writing
-// are cut back to the length they had at the checkpoint.  Acts as the calling process's user.
+// Files of the application at a restart: each must still be there and as long as it was; those that
+// were open for writing are cut back to the length they had at the checkpoint.  Acts as the calling
+// process's user.
 #pragma once
 
 #include "common/error.h"

@@ -49,8 +49,9 @@ TEST_F(Rollback, CheckChangesNothing) {
 
 TEST_F(Rollback, NamesWhatIsGoneOrShorterOrChanged) {
   const std::string file = make("file", "0123");
-  for (const FileRecord& bad : {FileRecord{directory_ + "/gone", 1, true}, FileRecord{file, 5, true},
-                                FileRecord{file, 5, false}, FileRecord{file, 3, false}}) {
+  for (const FileRecord& bad :
+       {FileRecord{directory_ + "/gone", 1, true}, FileRecord{file, 5, true},
+        FileRecord{file, 5, false}, FileRecord{file, 3, false}}) {
     const auto r = check_files({bad});
     ASSERT_FALSE(r) << bad.path << " " << bad.size;
     EXPECT_EQ(r.error().kind(), ErrorKind::kDamaged);

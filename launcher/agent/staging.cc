@@ -18,7 +18,7 @@ namespace {
 
 // Root's, and changed by nobody else; or sticky, where others cannot touch what is root's.
 Result<> check_owner(const std::string& path) {
-  struct stat s {};
+  struct stat s{};
   if (::lstat(path.c_str(), &s) != 0) return fail_errno("staging directory " + path);
   const char* wrong = nullptr;
   if (!S_ISDIR(s.st_mode))
@@ -74,7 +74,7 @@ void Staging::remove_directory(const std::string& name) const {
 }
 
 uint64_t Staging::free_bytes() const {
-  struct statvfs s {};
+  struct statvfs s{};
   if (::statvfs(path_.c_str(), &s) != 0) return 0;
   return static_cast<uint64_t>(s.f_bavail) * s.f_frsize;
 }
@@ -90,15 +90,14 @@ Result<OpenImages> open_images(const std::string& directory) {
   for (const std::string& name : names) {
     auto fd = open_file(paths::join(directory, name), O_RDONLY | O_NOFOLLOW);
     if (!fd) return fail(fd.error());
-    struct stat s {};
+    struct stat s{};
     if (::fstat(fd->get(), &s) != 0) return fail_errno(name);
     const auto size = static_cast<uint64_t>(s.st_size);
     open.images.push_back({name, size, fd->get()});
     open.bytes += size;
     open.fds.push_back(std::move(*fd));
   }
-  if (open.images.empty())
-    return fail(ErrorKind::kInternal, "CRIU left no images in " + directory);
+  if (open.images.empty()) return fail(ErrorKind::kInternal, "CRIU left no images in " + directory);
   return open;
 }
 

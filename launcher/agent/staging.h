@@ -1,7 +1,9 @@
-// Staging: where CRIU's images lie between the dump and the statefile, and between the statefile and the restore.
+// Staging: where CRIU's images lie between the dump and the statefile, and between the statefile
+// and the restore.
 //
-// The images are trusted input of CRIU, which runs as root, so nobody else may be able to change, swap or read them: the
-// directories are root's and closed, and so must be every directory above them (or sticky, as /dev/shm and /tmp are).
+// The images are trusted input of CRIU, which runs as root, so nobody else may be able to change,
+// swap or read them: the directories are root's and closed, and so must be every directory above
+// them (or sticky, as /dev/shm and /tmp are).
 #pragma once
 
 #include <string>
@@ -37,7 +39,7 @@ struct OpenImages {
   std::vector<Fd> fds;
   uint64_t bytes = 0;
 };
-Result<OpenImages> open_images(const std::string& directory);      // *.img, for reading
-uint64_t image_bytes(const std::string& directory);                // so far: for a progress bar
+Result<OpenImages> open_images(const std::string& directory);  // *.img, for reading
+uint64_t image_bytes(const std::string& directory);            // so far: for a progress bar
 
 }  // namespace stillpoint::agent

@@ -30,7 +30,7 @@ TEST_F(StagingTest, IsClosedAndRemovesItself) {
     ASSERT_TRUE(staging) << staging.error().line();
     auto directory = staging->make_directory("1");
     ASSERT_TRUE(directory);
-    struct stat s {};
+    struct stat s{};
     ASSERT_EQ(::stat(directory->c_str(), &s), 0);
     EXPECT_EQ(s.st_mode & 0777, 0700u);
     std::ofstream(*directory + "/x.img") << "x";

@@ -8,8 +8,8 @@
 
 namespace stillpoint::cli {
 
-// The user a command acts for: --user (root only, and not through sudo for somebody else), else the user who
-// called sudo, else the caller.
+// The user a command acts for: --user (root only, and not through sudo for somebody else), else the
+// user who called sudo, else the caller.
 Result<Identity> acting_user(const std::string& user_option);
 
 // kPermission unless the process is root: containers and CRIU need it.

@@ -11,9 +11,10 @@ namespace stillpoint::cli {
 namespace {
 
 CommandLine command_line() {
-  CommandLine line("check [options]",
-                   "Tells what of this node is fit for checkpoint and restart, what is not, and what to do.\n"
-                   "Exit status 69 if something is not.\n");
+  CommandLine line(
+      "check [options]",
+      "Tells what of this node is fit for checkpoint and restart, what is not, and what to do.\n"
+      "Exit status 69 if something is not.\n");
   line.options.add_options()("json", "print facts as JSON");
   return line;
 }
@@ -29,7 +30,8 @@ Result<int> check_command(const Arguments& arguments) {
   for (const auto& item : criu::examine()) {
     fit = fit && item.ok;
     if (parsed->has("json")) {
-      all.push_back({{"name", item.name}, {"ok", item.ok}, {"found", item.found}, {"remedy", item.remedy}});
+      all.push_back(
+          {{"name", item.name}, {"ok", item.ok}, {"found", item.found}, {"remedy", item.remedy}});
       continue;
     }
     std::printf("%-4s %-24s %s\n", item.ok ? "ok" : "NOT", item.name.c_str(), item.found.c_str());

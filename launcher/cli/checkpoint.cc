@@ -14,12 +14,13 @@ namespace {
 
 CommandLine command_line() {
   CommandLine line("checkpoint [options] JOB",
-                   "Checkpoints the running job JOB and waits until the checkpoint is permanent; prints its directory.\n"
+                   "Checkpoints the running job JOB and waits until the checkpoint is permanent; "
+                   "prints its directory.\n"
                    "The job's user and root may do this.\n");
-  line.options.add_options()
-      ("stop", "end the job once the checkpoint is permanent; nothing runs beyond it")
-      ("timeout", po::value<std::string>()->value_name("T"), "wait no longer than this (default: 1 day)")
-      ("json", "print facts as JSON");
+  line.options.add_options()(
+      "stop", "end the job once the checkpoint is permanent; nothing runs beyond it")(
+      "timeout", po::value<std::string>()->value_name("T"),
+      "wait no longer than this (default: 1 day)")("json", "print facts as JSON");
   line.hidden.add_options()("job", po::value<std::string>());
   line.positional.add("job", 1);
   return line;
@@ -32,16 +33,16 @@ Result<int> checkpoint_command(const Arguments& arguments) {
   if (!parsed) return fail(parsed.error());
   if (parsed->help) return 0;
   const std::string job = parsed->text("job");
-  if (job.empty()) return fail(ErrorKind::kUsage, "no job given", "see stillpoint checkpoint --help");
+  if (job.empty())
+    return fail(ErrorKind::kUsage, "no job given", "see stillpoint checkpoint --help");
   auto timeout = parse_duration(parsed->has("timeout") ? parsed->text("timeout") : "1d");
   if (!timeout) return fail(timeout.error().during("--timeout"));
 
   control::Request request;
   request.mutable_checkpoint()->set_stop(parsed->has("stop"));
   ProgressBar bar;
-  auto reply = ask(job, request, Deadline::in(*timeout), [&](const control::Progress& p) {
-    bar.update(p.phase(), p.done(), p.total());
-  });
+  auto reply = ask(job, request, Deadline::in(*timeout),
+                   [&](const control::Progress& p) { bar.update(p.phase(), p.done(), p.total()); });
   bar.finished();
   if (!reply) return fail(reply.error().during("checkpoint of " + job));
   const auto& c = reply->checkpoint();

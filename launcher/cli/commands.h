@@ -28,14 +28,16 @@ struct Command {
 };
 
 inline constexpr std::array<Command, 8> kCommands = {{
-    {"run", "start a job, as mpirun does, so that it can be checkpointed (also: stillrun)", run_command},
+    {"run", "start a job, as mpirun does, so that it can be checkpointed (also: stillrun)",
+     run_command},
     {"checkpoint", "checkpoint a running job", checkpoint_command},
     {"restart", "bring a job back from a checkpoint", restart_command},
     {"status", "show the running jobs of this node", status_command},
     {"list", "list the checkpoints in a directory", list_command},
     {"inspect", "show what a checkpoint holds", inspect_command},
     {"verify", "check every byte of a checkpoint against its checksum", verify_command},
-    {"check", "tell whether this node is fit for checkpoints, and what to do if not", check_command},
+    {"check", "tell whether this node is fit for checkpoints, and what to do if not",
+     check_command},
 }};
 
 }  // namespace stillpoint::cli

@@ -26,7 +26,8 @@ Result<Fd> connect_to(const std::string& job) {
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) return fail_errno("socket");
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+    return fd;
   if (errno == ENOENT || errno == ECONNREFUSED)
     return fail(ErrorKind::kNotFound, "no job named " + job + " runs on this node",
                 "see stillpoint status");
@@ -39,7 +40,8 @@ Error failure(const control::Failure& f) {
 
 }  // namespace
 
-Result<control::Reply> ask(const std::string& job, const control::Request& request, Deadline deadline,
+Result<control::Reply> ask(const std::string& job, const control::Request& request,
+                           Deadline deadline,
                            const std::function<void(const control::Progress&)>& on_progress) {
   if (auto r = paths::check_job_name(job); !r) return fail(r.error());
   auto socket = connect_to(job);
@@ -47,7 +49,8 @@ Result<control::Reply> ask(const std::string& job, const control::Request& reque
   control::Request versioned = request;
   versioned.set_version(wire::kControlVersion);
   const std::string bytes = wire::frame(versioned.SerializeAsString());
-  if (::send(socket->get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0) return fail_errno("send");
+  if (::send(socket->get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0)
+    return fail_errno("send");
 
   wire::FrameReader frames;
   char buffer[16384];

@@ -10,8 +10,10 @@
 
 namespace stillpoint::cli {
 
-// The agent's answer; its failures come back as errors.  kNotFound if no such job runs on this node.
-Result<control::Reply> ask(const std::string& job, const control::Request& request, Deadline deadline,
+// The agent's answer; its failures come back as errors.  kNotFound if no such job runs on this
+// node.
+Result<control::Reply> ask(const std::string& job, const control::Request& request,
+                           Deadline deadline,
                            const std::function<void(const control::Progress&)>& on_progress = {});
 
 }  // namespace stillpoint::cli

@@ -4,7 +4,6 @@
 
 #include "common/paths.h"
 #include "common/units.h"
-#include "launcher/cli/caller.h"
 #include "launcher/cli/options.h"
 #include "launcher/cli/read_checkpoint.h"
 
@@ -13,12 +12,12 @@ namespace stillpoint::cli {
 namespace {
 
 CommandLine command_line() {
-  CommandLine line("inspect [options] CHECKPOINT|JOB",
-                   "Shows what a checkpoint holds: ranks, sizes, files, mounts, versions, phase times.\n");
-  line.options.add_options()
-      ("checkpoint-dir", po::value<std::string>()->value_name("DIR"),
-       "where to look for JOB (default: ./stillpoint-checkpoints)")
-      ("json", "print the manifest as JSON");
+  CommandLine line(
+      "inspect [options] CHECKPOINT|JOB",
+      "Shows what a checkpoint holds: ranks, sizes, files, mounts, versions, phase times.\n");
+  line.options.add_options()("checkpoint-dir", po::value<std::string>()->value_name("DIR"),
+                             "where to look for JOB (default: ./stillpoint-checkpoints)")(
+      "json", "print the manifest as JSON");
   line.hidden.add_options()("checkpoint", po::value<std::string>());
   line.positional.add("checkpoint", 1);
   return line;
@@ -39,7 +38,8 @@ void print_head(const ReadCheckpoint& c) {
   std::printf("directory    %s\n", m.directory.c_str());
   std::printf("created      %s", m.created.c_str());
   if (m.restarted_from) std::printf(", by a run restarted from checkpoint %lu", m.restarted_from);
-  std::printf("\nsignature    %s\n", c.signature_checked ? "good" : "not checked (only root has the key)");
+  std::printf("\nsignature    %s\n",
+              c.signature_checked ? "good" : "not checked (only root has the key)");
   std::printf("versions     stillpoint %s, CRIU %s, kernel %s (%s)\n", m.stillpoint_version.c_str(),
               m.criu_version.c_str(), m.kernel.c_str(), m.machine.c_str());
   std::printf("CPU          %s\n", m.cpu.model.c_str());
@@ -53,10 +53,12 @@ void print_container(const statefile::ContainerRecord& c) {
   uint64_t memory = 0;
   for (const auto& image : c.images) memory += image.size;
   std::printf("\ncontainer %u  %s: %s in %zu images, stored as %s\n", c.index, c.statefile.c_str(),
-              format_bytes(memory).c_str(), c.images.size(), format_bytes(c.statefile_size).c_str());
+              format_bytes(memory).c_str(), c.images.size(),
+              format_bytes(c.statefile_size).c_str());
   std::printf("  %6s %8s %10s  %s\n", "RANK", "PID", "MEMORY", "PROGRAM");
   for (const auto& r : c.ranks)
-    std::printf("  %6u %8d %10s  %s\n", r.rank, r.pid, format_bytes(r.memory).c_str(), r.program.c_str());
+    std::printf("  %6u %8d %10s  %s\n", r.rank, r.pid, format_bytes(r.memory).c_str(),
+                r.program.c_str());
   std::printf("  mounts:");
   for (const auto& mount : c.mounts) std::printf(" %s", mount.destination.c_str());
   std::printf("\n  files open for writing (rolled back on restart):\n");
@@ -73,14 +75,7 @@ Result<int> inspect_command(const Arguments& arguments) {
   auto parsed = parse(command_line(), arguments);
   if (!parsed) return fail(parsed.error());
   if (parsed->help) return 0;
-  if (parsed->text("checkpoint").empty())
-    return fail(ErrorKind::kUsage, "no checkpoint given", "see stillpoint inspect --help");
-  const std::string checkpoints = paths::absolute(
-      parsed->has("checkpoint-dir") ? parsed->text("checkpoint-dir") : paths::kDefaultCheckpoints,
-      current_directory());
-  auto reader = Reader::start();
-  if (!reader) return fail(reader.error());
-  auto read = reader->read(parsed->text("checkpoint"), checkpoints);
+  auto read = read_named(*parsed, "inspect");
   if (!read) return fail(read.error());
   if (parsed->has("json")) {
     std::cout << statefile::to_json(read->manifest) << '\n';

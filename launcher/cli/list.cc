@@ -26,7 +26,8 @@ struct Row {
 
 CommandLine command_line() {
   CommandLine line("list [options] [DIR]",
-                   "Lists the permanent checkpoints in DIR (default: ./stillpoint-checkpoints), oldest first.\n");
+                   "Lists the permanent checkpoints in DIR (default: ./stillpoint-checkpoints), "
+                   "oldest first.\n");
   line.options.add_options()("json", "print facts as JSON");
   line.hidden.add_options()("directory", po::value<std::string>());
   line.positional.add("directory", 1);
@@ -89,7 +90,8 @@ Result<int> list_command(const Arguments& arguments) {
   auto parsed = parse(command_line(), arguments);
   if (!parsed) return fail(parsed.error());
   if (parsed->help) return 0;
-  const std::string given = parsed->has("directory") ? parsed->text("directory") : paths::kDefaultCheckpoints;
+  const std::string given =
+      parsed->has("directory") ? parsed->text("directory") : paths::kDefaultCheckpoints;
   const std::string directory = paths::absolute(given, current_directory());
   auto reader = Reader::start();
   if (!reader) return fail(reader.error());
@@ -98,8 +100,13 @@ Result<int> list_command(const Arguments& arguments) {
   if (parsed->has("json")) {
     json all = json::array();
     for (const Row& r : *rows)
-      all.push_back({{"job", r.job}, {"epoch", r.epoch}, {"ranks", r.ranks}, {"created", r.created},
-                     {"memory_bytes", r.memory}, {"stored_bytes", r.stored}, {"path", r.path},
+      all.push_back({{"job", r.job},
+                     {"epoch", r.epoch},
+                     {"ranks", r.ranks},
+                     {"created", r.created},
+                     {"memory_bytes", r.memory},
+                     {"stored_bytes", r.stored},
+                     {"path", r.path},
                      {"error", r.error}});
     std::cout << json{{"checkpoints", all}}.dump(2) << '\n';
   } else if (rows->empty()) {

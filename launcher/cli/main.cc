@@ -10,11 +10,13 @@ namespace stillpoint::cli {
 namespace {
 
 void print_help(std::FILE* to) {
-  std::fprintf(to, "Usage: stillpoint COMMAND [options]\n\n"
-                   "Checkpoints running MPI jobs, and restarts them.\n\nCommands:\n");
+  std::fprintf(to,
+               "Usage: stillpoint COMMAND [options]\n\n"
+               "Checkpoints running MPI jobs, and restarts them.\n\nCommands:\n");
   for (const Command& c : kCommands)
     std::fprintf(to, "  %-11s %s\n", std::string(c.name).c_str(), std::string(c.summary).c_str());
-  std::fprintf(to, "\n`stillpoint COMMAND --help` tells more; `stillpoint --version` says which this is.\n");
+  std::fprintf(
+      to, "\n`stillpoint COMMAND --help` tells more; `stillpoint --version` says which this is.\n");
 }
 
 int finish(const Result<int>& outcome) {
@@ -25,7 +27,8 @@ int finish(const Result<int>& outcome) {
 
 int run(int argc, char** argv) {
   Arguments arguments(argv + 1, argv + argc);
-  if (std::filesystem::path(argv[0]).filename() == "stillrun") return finish(run_command(arguments));
+  if (std::filesystem::path(argv[0]).filename() == "stillrun")
+    return finish(run_command(arguments));
   if (arguments.empty()) {
     print_help(stderr);
     return static_cast<int>(ErrorKind::kUsage);
@@ -41,7 +44,8 @@ int run(int argc, char** argv) {
   }
   for (const Command& c : kCommands)
     if (c.name == name) return finish(c.run({arguments.begin() + 1, arguments.end()}));
-  return finish(fail(ErrorKind::kUsage, "there is no command '" + name + "'", "see stillpoint --help"));
+  return finish(
+      fail(ErrorKind::kUsage, "there is no command '" + name + "'", "see stillpoint --help"));
 }
 
 }  // namespace

@@ -7,11 +7,13 @@ namespace stillpoint::cli {
 
 namespace {
 
-// Program_options would take options behind the program's name as ours.  This style parser, asked first for
-// every word, takes all words from the first that is no option (or from behind "--") as they are.
+// Program_options would take options behind the program's name as ours.  This style parser, asked
+// first for every word, takes all words from the first that is no option (or from behind "--") as
+// they are.
 std::vector<po::option> program_and_arguments(std::vector<std::string>& words) {
   std::vector<po::option> taken;
-  if (words.empty() || (words[0].starts_with("-") && words[0] != "--" && words[0] != "-")) return taken;
+  if (words.empty() || (words[0].starts_with("-") && words[0] != "--" && words[0] != "-"))
+    return taken;
   if (words[0] == "--") words.erase(words.begin());
   for (const std::string& word : words) {
     po::option option;
@@ -23,7 +25,9 @@ std::vector<po::option> program_and_arguments(std::vector<std::string>& words) {
   return taken;
 }
 
-std::string first_word(const std::string& usage) { return usage.substr(0, usage.find(' ')); }
+std::string first_word(const std::string& usage) {
+  return usage.substr(0, usage.find(' '));
+}
 
 }  // namespace
 
@@ -39,13 +43,16 @@ Result<Parsed> parse(CommandLine line, const Arguments& arguments) {
     if (line.program_follows) parser.extra_style_parser(program_and_arguments);
     po::store(parser.run(), parsed.values);
     if (parsed.values.count("help")) {
-      std::cout << "Usage: stillpoint " << line.usage << "\n\n" << line.story << "\n" << line.options;
+      std::cout << "Usage: stillpoint " << line.usage << "\n\n"
+                << line.story << "\n"
+                << line.options;
       parsed.help = true;
       return parsed;
     }
     po::notify(parsed.values);
   } catch (const po::error& e) {
-    return fail(ErrorKind::kUsage, e.what(), "see stillpoint " + first_word(line.usage) + " --help");
+    return fail(ErrorKind::kUsage, e.what(),
+                "see stillpoint " + first_word(line.usage) + " --help");
   }
   return parsed;
 }

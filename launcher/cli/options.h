@@ -15,12 +15,12 @@ namespace stillpoint::cli {
 namespace po = boost::program_options;
 
 struct CommandLine {
-  std::string usage;                    // "run [options] [--] PROGRAM [ARGUMENTS...]"
-  std::string story;                    // a few lines for --help
-  po::options_description options;      // shown
-  po::options_description hidden;       // what stands without a name
+  std::string usage;                // "run [options] [--] PROGRAM [ARGUMENTS...]"
+  std::string story;                // a few lines for --help
+  po::options_description options;  // shown
+  po::options_description hidden;   // what stands without a name
   po::positional_options_description positional;
-  bool program_follows = false;         // everything from the first word without a dash on is positional
+  bool program_follows = false;  // everything from the first word without a dash on is positional
 
   CommandLine(std::string usage_line, std::string story_lines)
       : usage(std::move(usage_line)), story(std::move(story_lines)), options("Options", 100, 50) {}

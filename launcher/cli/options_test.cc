@@ -18,7 +18,8 @@ CommandLine line() {
 using Words = std::vector<std::string>;
 
 TEST(Options, EndWhereTheProgramBegins) {
-  auto p = parse(line(), {"-n", "4", "--name", "job", "app", "--name", "other", "-n", "9", "--", "-z"});
+  auto p =
+      parse(line(), {"-n", "4", "--name", "job", "app", "--name", "other", "-n", "9", "--", "-z"});
   ASSERT_TRUE(p) << p.error().line();
   EXPECT_EQ(p->text("-n"), "4");
   EXPECT_EQ(p->text("name"), "job");
@@ -40,8 +41,8 @@ TEST(Options, RepeatedAndEmptyArguments) {
 }
 
 TEST(Options, WhatDoesNotFitIsUsage) {
-  for (const Words& bad : {Words{"--nam", "x", "app"}, Words{"--bogus"}, Words{"-n"}, Words{"--flag=1"},
-                           Words{"--name", "a", "--name", "b", "app"}}) {
+  for (const Words& bad : {Words{"--nam", "x", "app"}, Words{"--bogus"}, Words{"-n"},
+                           Words{"--flag=1"}, Words{"--name", "a", "--name", "b", "app"}}) {
     auto p = parse(line(), bad);
     ASSERT_FALSE(p) << bad[0];
     EXPECT_EQ(p.error().kind(), ErrorKind::kUsage);

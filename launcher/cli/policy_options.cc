@@ -6,17 +6,16 @@
 namespace stillpoint::cli {
 
 void add_policy_options(po::options_description& options) {
-  options.add_options()
-      ("checkpoint-interval", po::value<std::string>()->value_name("T"),
-       "a checkpoint every T: minutes, HH:MM:SS, D-HH, or 10s, 5m, 2h")
-      ("checkpoint-dir", po::value<std::string>()->value_name("DIR"),
-       "where checkpoints are kept (default: ./stillpoint-checkpoints)")
-      ("checkpoint-keep", po::value<std::string>()->value_name("K"),
-       "how many permanent checkpoints are kept, 0 for all (default: 2)")
-      ("staging", po::value<std::string>()->value_name("DIR"),
-       "root's own fast directory for images on their way (default: /dev/shm/stillpoint)")
-      ("hold-limit", po::value<std::string>()->value_name("T"),
-       "give a checkpoint up that holds the job still for longer (default: 10m)");
+  options.add_options()("checkpoint-interval", po::value<std::string>()->value_name("T"),
+                        "a checkpoint every T: minutes, HH:MM:SS, D-HH, or 10s, 5m, 2h")(
+      "checkpoint-dir", po::value<std::string>()->value_name("DIR"),
+      "where checkpoints are kept (default: ./stillpoint-checkpoints)")(
+      "checkpoint-keep", po::value<std::string>()->value_name("K"),
+      "how many permanent checkpoints are kept, 0 for all (default: 2)")(
+      "staging", po::value<std::string>()->value_name("DIR"),
+      "root's own fast directory for images on their way (default: /dev/shm/stillpoint)")(
+      "hold-limit", po::value<std::string>()->value_name("T"),
+      "give a checkpoint up that holds the job still for longer (default: 10m)");
 }
 
 Result<agent::CheckpointPolicy> policy_from(const Parsed& parsed) {

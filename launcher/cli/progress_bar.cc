@@ -46,19 +46,22 @@ void ProgressBar::finished() {
 }
 
 void ProgressBar::draw() {
-  const auto took = std::chrono::duration_cast<Milliseconds>(std::chrono::steady_clock::now() - started_);
+  const auto took =
+      std::chrono::duration_cast<Milliseconds>(std::chrono::steady_clock::now() - started_);
   const double share = total_ ? static_cast<double>(done_) / static_cast<double>(total_) : 0;
-  std::string figures = " " + format_bytes(done_) + " of " + format_bytes(total_) + ", " +
-                        format_rate(done_, took);
+  std::string figures =
+      " " + format_bytes(done_) + " of " + format_bytes(total_) + ", " + format_rate(done_, took);
   if (share > 0.01 && took.count() > 300) {
     const auto left = static_cast<int64_t>(static_cast<double>(took.count()) * (1 - share) / share);
     figures += ", " + format_duration(Milliseconds(left)) + " left";
   }
   const std::string head = phase_ + " [";
   const size_t used = head.size() + figures.size() + 2;
-  const size_t width = terminal_width() > used + 10 ? std::min<size_t>(terminal_width() - used - 1, 40) : 10;
+  const size_t width =
+      terminal_width() > used + 10 ? std::min<size_t>(terminal_width() - used - 1, 40) : 10;
   const auto full = static_cast<size_t>(share * static_cast<double>(width));
-  std::string text = "\r\033[K" + head + std::string(full, '#') + std::string(width - full, '.') + "]" + figures;
+  std::string text =
+      "\r\033[K" + head + std::string(full, '#') + std::string(width - full, '.') + "]" + figures;
   (void)write_all(STDERR_FILENO, text);
   drawn_ = true;
 }

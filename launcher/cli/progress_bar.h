@@ -1,5 +1,6 @@
-// Progress on standard error: a bar with rate and time left, if that is a terminal (elsewhere the plain lines that
-// are said at the end suffice).  The bar takes itself off before anything else is written (common/log.h).
+// Progress on standard error: a bar with rate and time left, if that is a terminal (elsewhere the
+// plain lines that are said at the end suffice).  The bar takes itself off before anything else is
+// written (common/log.h).
 #pragma once
 
 #include <chrono>

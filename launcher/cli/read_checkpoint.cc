@@ -27,9 +27,12 @@ Result<Reader> Reader::start() {
   return reader;
 }
 
-Result<ReadCheckpoint> Reader::read(const std::string& named, const std::string& checkpoints) const {
-  auto place = statefile::resolve_checkpoint(paths::absolute(named, current_directory()), checkpoints);
-  if (!place && named.find('/') == named.npos) place = statefile::resolve_checkpoint(named, checkpoints);
+Result<ReadCheckpoint> Reader::read(const std::string& named,
+                                    const std::string& checkpoints) const {
+  auto place =
+      statefile::resolve_checkpoint(paths::absolute(named, current_directory()), checkpoints);
+  if (!place && named.find('/') == named.npos)
+    place = statefile::resolve_checkpoint(named, checkpoints);
   if (!place) return fail(place.error());
   auto store = statefile::Store::open_existing(place->job_directory);
   if (!store) return fail(store.error());
@@ -46,6 +49,16 @@ Result<ReadCheckpoint> Reader::read(const statefile::Store& store, uint64_t epoc
   checkpoint.manifest = std::move(*manifest);
   checkpoint.signature_checked = key_.has_value();
   return checkpoint;
+}
+
+Result<ReadCheckpoint> read_named(const Parsed& parsed, const std::string& command) {
+  if (parsed.text("checkpoint").empty())
+    return fail(ErrorKind::kUsage, "no checkpoint given", "see stillpoint " + command + " --help");
+  const std::string given =
+      parsed.has("checkpoint-dir") ? parsed.text("checkpoint-dir") : paths::kDefaultCheckpoints;
+  auto reader = Reader::start();
+  if (!reader) return fail(reader.error());
+  return reader->read(parsed.text("checkpoint"), paths::absolute(given, current_directory()));
 }
 
 }  // namespace stillpoint::cli

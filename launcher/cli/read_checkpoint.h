@@ -1,4 +1,5 @@
-// Reading checkpoints for people: as the user whose they are, never with root's rights over what a user wrote.
+// Reading checkpoints for people: as the user whose they are, never with root's rights over what a
+// user wrote.
 #pragma once
 
 #include <optional>
@@ -7,11 +8,12 @@
 #include "common/error.h"
 #include "criu-glue/statefile/manifest.h"
 #include "criu-glue/statefile/store.h"
+#include "launcher/cli/options.h"
 
 namespace stillpoint::cli {
 
 struct ReadCheckpoint {
-  std::string place;            // DIR/<job>.<step>/<epoch>
+  std::string place;  // DIR/<job>.<step>/<epoch>
   statefile::Manifest manifest;
   bool signature_checked = false;
 };
@@ -26,5 +28,8 @@ class Reader {
  private:
   std::optional<statefile::SigningKey> key_;
 };
+
+// The checkpoint that a command line names (its options: "checkpoint", "checkpoint-dir").
+Result<ReadCheckpoint> read_named(const Parsed& parsed, const std::string& command);
 
 }  // namespace stillpoint::cli

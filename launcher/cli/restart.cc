@@ -11,12 +11,14 @@ namespace {
 
 CommandLine command_line() {
   CommandLine line("restart [options] CHECKPOINT|JOB",
-                   "CHECKPOINT is a checkpoint's directory or manifest, or a job's directory (its newest checkpoint is taken);\n"
-                   "JOB is looked for in --checkpoint-dir.  Files that the job had open for writing are cut back to the length\n"
-                   "they had.  Interval and number of checkpoints kept go on as they were, unless given here.\n");
-  line.options.add_options()
-      ("tag-output", "put the rank in front of each line of output")
-      ("user", po::value<std::string>()->value_name("NAME"), "restart for this user (root only)");
+                   "CHECKPOINT is a checkpoint's directory or manifest, or a job's directory (its "
+                   "newest checkpoint is taken);\n"
+                   "JOB is looked for in --checkpoint-dir.  Files that the job had open for "
+                   "writing are cut back to the length\n"
+                   "they had.  Interval and number of checkpoints kept go on as they were, unless "
+                   "given here.\n");
+  line.options.add_options()("tag-output", "put the rank in front of each line of output")(
+      "user", po::value<std::string>()->value_name("NAME"), "restart for this user (root only)");
   add_policy_options(line.options);
   line.hidden.add_options()("checkpoint", po::value<std::string>());
   line.positional.add("checkpoint", 1);

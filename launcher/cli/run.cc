@@ -20,18 +20,23 @@ constexpr uint64_t kMostRanks = 65536;
 
 CommandLine command_line() {
   CommandLine line("run [options] [--] PROGRAM [ARGUMENTS...]",
-                   "Starts PROGRAM with N ranks in a container on this node.  Standard input goes to rank 0, output of all\n"
-                   "ranks comes back; the exit status is that of the first rank that failed (128 + signal), 0 if none did,\n"
-                   "and 85 if the job was stopped at a checkpoint.  Needs root (sudo); the ranks run as the user who called.\n");
-  line.options.add_options()
-      (",n", po::value<std::string>()->value_name("N"), "number of ranks (default: 1)")
-      ("np", po::value<std::string>()->value_name("N"), "the same")
-      ("name", po::value<std::string>()->value_name("JOB"), "name of the job (default: the program's and a number)")
-      (",x", po::value<std::vector<std::string>>()->composing()->value_name("NAME[=VALUE]"),
-       "give the ranks this environment variable (all of the caller's are given anyway)")
-      ("wdir", po::value<std::string>()->value_name("DIR"), "working directory of the ranks (default: the caller's)")
-      ("tag-output", "put the rank in front of each line of output")
-      ("user", po::value<std::string>()->value_name("NAME"), "run as this user (root only)");
+                   "Starts PROGRAM with N ranks in a container on this node.  Standard input goes "
+                   "to rank 0, output of all\n"
+                   "ranks comes back; the exit status is that of the first rank that failed (128 + "
+                   "signal), 0 if none did,\n"
+                   "and 85 if the job was stopped at a checkpoint.  Needs root (sudo); the ranks "
+                   "run as the user who called.\n");
+  line.options.add_options()(",n", po::value<std::string>()->value_name("N"),
+                             "number of ranks (default: 1)")(
+      "np", po::value<std::string>()->value_name("N"), "the same")(
+      "name", po::value<std::string>()->value_name("JOB"),
+      "name of the job (default: the program's and a number)")(
+      ",x", po::value<std::vector<std::string>>()->composing()->value_name("NAME[=VALUE]"),
+      "give the ranks this environment variable (all of the caller's are given anyway)")(
+      "wdir", po::value<std::string>()->value_name("DIR"),
+      "working directory of the ranks (default: the caller's)")(
+      "tag-output", "put the rank in front of each line of output")(
+      "user", po::value<std::string>()->value_name("NAME"), "run as this user (root only)");
   add_policy_options(line.options);
   line.hidden.add_options()("program", po::value<std::vector<std::string>>());
   line.positional.add("program", -1);
@@ -49,10 +54,13 @@ Result<uint32_t> ranks_from(const Parsed& parsed) {
   return static_cast<uint32_t>(*ranks);
 }
 
-std::string variable_name(const std::string& variable) { return variable.substr(0, variable.find('=')); }
+std::string variable_name(const std::string& variable) {
+  return variable.substr(0, variable.find('='));
+}
 
 void set_variable(std::vector<std::string>& env, const std::string& variable) {
-  std::erase_if(env, [&](const std::string& v) { return variable_name(v) == variable_name(variable); });
+  std::erase_if(env,
+                [&](const std::string& v) { return variable_name(v) == variable_name(variable); });
   env.push_back(variable);
 }
 
@@ -61,10 +69,11 @@ Result<std::vector<std::string>> environment(const Parsed& parsed, const Identit
   std::vector<std::string> env;
   for (char** v = environ; *v; v++) env.emplace_back(*v);
   if (user.uid != ::getuid()) {
-    for (const std::string& v : {"HOME=" + user.home, "USER=" + user.name, "LOGNAME=" + user.name,
-                                 "SHELL=" + user.shell})
+    for (const std::string& v :
+         {"HOME=" + user.home, "USER=" + user.name, "LOGNAME=" + user.name, "SHELL=" + user.shell})
       set_variable(env, v);
-    std::erase_if(env, [](const std::string& v) { return v.starts_with("SUDO_") || v.starts_with("MAIL="); });
+    std::erase_if(
+        env, [](const std::string& v) { return v.starts_with("SUDO_") || v.starts_with("MAIL="); });
   }
   if (!std::getenv("HOME")) env.push_back("HOME=" + user.home);  // Open MPI does not start without
   for (const std::string& given : parsed.texts("-x")) {
@@ -108,7 +117,8 @@ Result<agent::RunRequest> request_from(const Parsed& parsed) {
   auto env = environment(parsed, request.user);
   if (!env) return fail(env.error());
   request.env = *env;
-  request.directory = paths::absolute(parsed.has("wdir") ? parsed.text("wdir") : ".", current_directory());
+  request.directory =
+      paths::absolute(parsed.has("wdir") ? parsed.text("wdir") : ".", current_directory());
   request.tag_output = parsed.has("tag-output");
   request.umask = ::umask(0);
   ::umask(static_cast<mode_t>(request.umask));

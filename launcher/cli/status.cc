@@ -70,15 +70,19 @@ void print_one(const control::StatusReply& s) {
   std::printf("started          %s", s.started().c_str());
   if (s.restarted_from()) std::printf(", from checkpoint %lu", s.restarted_from());
   std::printf("\nlast checkpoint  %s", checkpoint_text(s).c_str());
-  if (s.stop_ms()) std::printf(", the job stood still %s", format_duration(Milliseconds(s.stop_ms())).c_str());
+  if (s.stop_ms())
+    std::printf(", the job stood still %s", format_duration(Milliseconds(s.stop_ms())).c_str());
   std::printf("\ncheckpoints in   %s\n", s.directory().c_str());
   if (s.interval_ms())
-    std::printf("next checkpoint  in %s, every %s\n", format_duration(Milliseconds(s.next_ms())).c_str(),
+    std::printf("next checkpoint  in %s, every %s\n",
+                format_duration(Milliseconds(s.next_ms())).c_str(),
                 format_duration(Milliseconds(s.interval_ms())).c_str());
-  if (!s.last_failure().empty()) std::printf("last attempt     failed: %s\n", s.last_failure().c_str());
+  if (!s.last_failure().empty())
+    std::printf("last attempt     failed: %s\n", s.last_failure().c_str());
   std::printf("%6s %8s %10s  %s\n", "RANK", "PID", "MEMORY", "PROGRAM");
   for (const auto& r : s.rank())
-    std::printf("%6u %8d %10s  %s\n", r.rank(), r.pid(), format_bytes(r.memory()).c_str(), r.program().c_str());
+    std::printf("%6u %8d %10s  %s\n", r.rank(), r.pid(), format_bytes(r.memory()).c_str(),
+                r.program().c_str());
 }
 
 }  // namespace

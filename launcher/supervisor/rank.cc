@@ -57,8 +57,9 @@ void reset_signals() {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-// Like execvp: a file that may not be run is remembered while others are tried.  But a file that is neither a binary
-// nor begins with #! is not given to a shell: mpirun does not, either, and a damaged binary is no script.
+// Like execvp: a file that may not be run is remembered while others are tried.  But a file that is
+// neither a binary nor begins with #! is not given to a shell: mpirun does not, either, and a
+// damaged binary is no script.
 int try_candidates(Prepared& p) {
   int error_number = ENOENT;
   for (const std::string& path : p.candidates) {

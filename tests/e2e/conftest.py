@@ -2,7 +2,8 @@
 
 STILLPOINT_TEST_SEED    repeats the random choices of a run (printed at its start)
 STILLPOINT_BUILD        the build directory, for the test programs (/build)
-STILLPOINT_TEST_KEEP    keep the directories of tests that passed, too"""
+STILLPOINT_TEST_KEEP    keep the directories of tests that passed, too
+STILLPOINT_TEST_SHARED  others use Stillpoint on this machine at the same time: what they have is not held against us"""
 import os
 import pathlib
 import secrets
@@ -55,7 +56,8 @@ def work(request):
         work.finish()
         return
     running = [job.story() for job in work.jobs if job.process.poll() is None]
-    found = [] if running else leftovers.left(before | work_mounts(work), mark, path)
+    jobs = [job.name for job in work.jobs if job.name] if os.environ.get("STILLPOINT_TEST_SHARED") else None
+    found = [] if running else leftovers.left(before | work_mounts(work), mark, path, jobs)
     work.finish()
     assert not running, "jobs run on after the test:\n" + "\n".join(running)
     assert not found, "left behind:\n" + "\n".join(found)

@@ -50,7 +50,8 @@ def _processes(marker):
         if marked or name.startswith("stillpoint") or name == "criu" or \
                 b"stillpoint-" in _read(f"/proc/{pid}/cgroup"):
             line = _read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
-            found.add(f"process {pid} ({name}) {line[:120]}")
+            group = _read(f"/proc/{pid}/cgroup").decode().strip().rpartition("/")[2]
+            found.add(f"process {pid} ({name}) {line[:120]}, cgroup {group}{', ' + marker if marked else ''}")
     return found
 
 
@@ -100,11 +101,14 @@ def look(marker, directory):
             | {f"tentative {path}" for path in tentative_files(directory)} | _tentative_epochs(directory))
 
 
-def left(before, marker, directory):
-    """What is there now and was not before.  What is on its way out gets a little time."""
+def left(before, marker, directory, jobs=None):
+    """What is there now and was not before.  What is on its way out gets a little time.  With `jobs`, only what can be
+    told to be the test's own, by its mark, its directory or the names of its jobs."""
     end = time.monotonic() + WAIT
     while True:
         found = look(marker, directory) - before
+        if jobs is not None:
+            found = {one for one in found if any(token in one for token in (marker, str(directory), *jobs))}
         if not found or time.monotonic() > end:
             return sorted(found)
         time.sleep(0.1)

@@ -135,10 +135,10 @@ def test_criu_killed_in_mid_dump(work):
 
 
 def dumping(agent, staging, attempt):
-    """CRIU's process, once it has written some of the pages."""
+    """CRIU's process, once it is copying the memory of a rank."""
     assert attempt.process.poll() is None, attempt.finish(None)
     pages = sum(path.stat().st_size for path in staging.rglob("pages-*.img"))
-    if pages < 1 << 20:
+    if pages < 40 << 20:
         return None
     return next((pid for pid in leftovers.descendants(agent)
                  if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "criu"), None)

@@ -35,7 +35,7 @@ def test_checkpoints_by_hand_between_periodic_ones(work):
 
 def test_two_at_the_same_time(work):
     """Two people ask at once: each gets a checkpoint, or is told that one is on its way."""
-    job = work.run(heat2d(size=48, iterations=100000, every=10, memory=40), ranks=2).started()
+    job = work.run(heat2d(size=48, iterations=100000, every=10, memory=40, delay=1), ranks=2).started()
     job.wait_for("iteration 10 ")
     both = [work.in_background("checkpoint", job.name, "--json") for _ in range(2)]
     done = [one.finish(None) for one in both]

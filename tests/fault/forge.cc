@@ -1,8 +1,8 @@
 // forge MANIFEST CHANGE VALUE: changes one thing in a checkpoint's manifest and signs it again with
 // this site's key: what a genuine checkpoint from elsewhere, or from a later version, would look
 // like.
-//   format N | cpu-flag NAME (one more that it needs) | machine NAME | mount PATH (one more) | uid N |
-//   key HEX (signed with that key instead)
+//   format N | cpu-flag NAME (one more that it needs) | machine NAME | mount PATH (one more) | uid
+//   N | key HEX (signed with that key instead)
 #include <fcntl.h>
 
 #include <cstdio>

@@ -1,9 +1,10 @@
-/* barrier FILE: all ranks but the last wait in MPI_Barrier; the last one enters once FILE exists. */
+/* barrier FILE: all ranks but the last wait in MPI_Barrier; the last one enters once FILE exists.
+ */
 #include <mpi.h>
 
 #include "program.h"
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int rank, ranks;
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);

@@ -1,10 +1,10 @@
-/* compute MILLIONS: so many million steps of arithmetic in every rank without any MPI or system call, then one
-   reduction. */
+/* compute MILLIONS: so many million steps of arithmetic in every rank without any MPI or system
+   call, then one reduction. */
 #include <mpi.h>
 
 #include "program.h"
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int rank;
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -12,7 +12,7 @@ int main(int argc, char **argv) {
   const long steps = atol(argv[1]) * 1000000;
   if (rank == 0) SAY("computing\n");
   uint64_t x = (uint64_t)rank + 1, sum = 0;
-  double y = rank;  /* the floating-point registers are part of the state, too */
+  double y = rank; /* the floating-point registers are part of the state, too */
   for (long i = 0; i < steps; i++) {
     x = x * 6364136223846793005u + 1442695040888963407u;
     y = y * 0.75 + (double)(x >> 40);

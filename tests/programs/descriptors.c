@@ -1,5 +1,6 @@
-/* descriptors WHAT FILE: opens something, holds it until FILE exists, says so and ends.  WHAT: "io_uring", which
-   CRIU cannot dump; or what it can: "pipe", "socketpair", "eventfd", "epoll", "timerfd", "unlinked", "memfd". */
+/* descriptors WHAT FILE: opens something, holds it until FILE exists, says so and ends.  WHAT:
+   "io_uring", which CRIU cannot dump; or what it can: "pipe", "socketpair", "eventfd", "epoll",
+   "timerfd", "unlinked", "memfd". */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <mpi.h>
@@ -13,10 +14,10 @@
 
 #include "program.h"
 
-static int open_it(const char *what, int *other) {
+static int open_it(const char* what, int* other) {
   int pair[2] = {-1, -1};
   if (strcmp(what, "io_uring") == 0) {
-    char parameters[256] = {0};  /* struct io_uring_params is 120 bytes; zero is the default */
+    char parameters[256] = {0}; /* struct io_uring_params is 120 bytes; zero is the default */
     return (int)syscall(SYS_io_uring_setup, 4, parameters);
   }
   if (strcmp(what, "eventfd") == 0) return eventfd(7, 0);
@@ -35,24 +36,27 @@ static int open_it(const char *what, int *other) {
 }
 
 /* Content that must survive: 5 bytes in whatever can hold them, a count in the eventfd. */
-static int put(const char *what, int fd, int other) {
-  if (strcmp(what, "pipe") == 0 || strcmp(what, "socketpair") == 0) return write(other, "hello", 5) == 5;
-  if (strcmp(what, "unlinked") == 0 || strcmp(what, "memfd") == 0) return pwrite(fd, "hello", 5, 0) == 5;
+static int put(const char* what, int fd, int other) {
+  if (strcmp(what, "pipe") == 0 || strcmp(what, "socketpair") == 0)
+    return write(other, "hello", 5) == 5;
+  if (strcmp(what, "unlinked") == 0 || strcmp(what, "memfd") == 0)
+    return pwrite(fd, "hello", 5, 0) == 5;
   return 1;
 }
 
-static int get(const char *what, int fd) {
+static int get(const char* what, int fd) {
   char text[8] = {0};
   uint64_t count = 0;
   if (strcmp(what, "pipe") == 0 || strcmp(what, "socketpair") == 0)
     return read(fd, text, 5) == 5 && strcmp(text, "hello") == 0;
   if (strcmp(what, "unlinked") == 0 || strcmp(what, "memfd") == 0)
     return pread(fd, text, 5, 0) == 5 && strcmp(text, "hello") == 0;
-  if (strcmp(what, "eventfd") == 0) return read(fd, &count, sizeof count) == sizeof count && count == 7;
+  if (strcmp(what, "eventfd") == 0)
+    return read(fd, &count, sizeof count) == sizeof count && count == 7;
   return fcntl(fd, F_GETFD) >= 0;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int rank, other = -1;
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);

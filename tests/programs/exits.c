@@ -1,12 +1,13 @@
-/* exits RANK HOW NUMBER: that rank ends early, the others wait for it in MPI_Barrier.  HOW: "status" (exit without
-   MPI_Finalize), "signal" (kills itself), "abort" (MPI_Abort), "late" (exit with NUMBER after MPI_Finalize). */
+/* exits RANK HOW NUMBER: that rank ends early, the others wait for it in MPI_Barrier.  HOW:
+   "status" (exit without MPI_Finalize), "signal" (kills itself), "abort" (MPI_Abort), "late" (exit
+   with NUMBER after MPI_Finalize). */
 #include <mpi.h>
 #include <signal.h>
 #include <string.h>
 
 #include "program.h"
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int rank;
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);

@@ -1,11 +1,12 @@
-/* init_wait FILE: the last rank calls MPI_Init once FILE exists; the others wait in MPI_Init for it. */
+/* init_wait FILE: the last rank calls MPI_Init once FILE exists; the others wait in MPI_Init for
+ * it. */
 #include <mpi.h>
 
 #include "program.h"
 
-int main(int argc, char **argv) {
-  const char *mine = getenv("PMIX_RANK");
-  const char *count = getenv("RANKS");  /* given by the test with -x */
+int main(int argc, char** argv) {
+  const char* mine = getenv("PMIX_RANK");
+  const char* count = getenv("RANKS"); /* given by the test with -x */
   if (argc != 2 || !mine || !count) return 2;
   if (atoi(mine) == 0) SAY("entering MPI_Init\n");
   if (atoi(mine) == atoi(count) - 1) wait_for_file(argv[1]);

@@ -1,10 +1,10 @@
-/* numbers COUNT [MS]: every rank prints COUNT numbered lines, with a rest of MS milliseconds after every 100 of
-   them, and as many to standard error.  No MPI call in between: output alone. */
+/* numbers COUNT [MS]: every rank prints COUNT numbered lines, with a rest of MS milliseconds after
+   every 100 of them, and as many to standard error.  No MPI call in between: output alone. */
 #include <mpi.h>
 
 #include "program.h"
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int rank;
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);

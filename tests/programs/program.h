@@ -19,7 +19,7 @@ static inline double monotonic(void) {
 }
 
 /* Until `path` exists; the program ends with status 9 if it does not within two minutes. */
-static inline void wait_for_file(const char *path) {
+static inline void wait_for_file(const char* path) {
   const double end = monotonic() + 120;
   while (access(path, F_OK) != 0) {
     if (monotonic() > end) {

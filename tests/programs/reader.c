@@ -1,12 +1,12 @@
-/* reader [FILE [ALL]]: rank 0 reads standard input to its end, line by line, and tells all ranks the length of each;
-   prints a sum over its bytes.  With FILE it rests after line 10 until FILE exists; with ALL it
-   goes on to print every line. */
+/* reader [FILE [ALL]]: rank 0 reads standard input to its end, line by line, and tells all ranks
+   the length of each; prints a sum over its bytes.  With FILE it rests after line 10 until FILE
+   exists; with ALL it goes on to print every line. */
 #include <mpi.h>
 #include <string.h>
 
 #include "program.h"
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int rank;
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);

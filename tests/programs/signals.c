@@ -1,5 +1,5 @@
-/* signals: every rank prints which signals it gets; SIGTERM and SIGINT end it with status 0.  Ends by itself after a
-   minute, with 9. */
+/* signals: every rank prints which signals it gets; SIGTERM and SIGINT end it with status 0.  Ends
+   by itself after a minute, with 9. */
 #define _GNU_SOURCE
 #include <mpi.h>
 #include <signal.h>
@@ -7,7 +7,7 @@
 
 #include "program.h"
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int rank;
   sigset_t set;
   MPI_Init(&argc, &argv);

@@ -1,11 +1,11 @@
-/* sleeper TENTHS JUMP: sleeps in steps of a tenth of a second, and watches CLOCK_MONOTONIC while it does: it must
-   neither go back nor jump by JUMP seconds or more.  A job that was killed and restarted later must not
-   notice the time in between. */
+/* sleeper TENTHS JUMP: sleeps in steps of a tenth of a second, and watches CLOCK_MONOTONIC while it
+   does: it must neither go back nor jump by JUMP seconds or more.  A job that was killed and
+   restarted later must not notice the time in between. */
 #include <mpi.h>
 
 #include "program.h"
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int rank, bad = 0, worst = 0;
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -17,7 +17,8 @@ int main(int argc, char **argv) {
     rest_ms(100);
     const double now = monotonic();
     if (now < before || now - before >= jump) {
-      fprintf(stderr, "rank %d: the clock went from %.3f to %.3f in step %d\n", rank, before, now, i);
+      fprintf(stderr, "rank %d: the clock went from %.3f to %.3f in step %d\n", rank, before, now,
+              i);
       bad = 1;
     }
     before = now;

@@ -1,5 +1,5 @@
-/* threads ROUNDS: four OpenMP threads in every rank, each with its own thread-local counter, and an MPI reduction
-   by the first of them after every round. */
+/* threads ROUNDS: four OpenMP threads in every rank, each with its own thread-local counter, and an
+   MPI reduction by the first of them after every round. */
 #include <mpi.h>
 #include <omp.h>
 
@@ -7,7 +7,7 @@
 
 static _Thread_local uint64_t mine;
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int rank, level;
   MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -26,7 +26,8 @@ int main(int argc, char **argv) {
       {
         uint64_t all = 0;
         MPI_Allreduce(&shared, &all, 1, MPI_UINT64_T, MPI_SUM, MPI_COMM_WORLD);
-        if (rank == 0 && round % 10 == 0) SAY("round %d: %016llx\n", round, (unsigned long long)all);
+        if (rank == 0 && round % 10 == 0)
+          SAY("round %d: %016llx\n", round, (unsigned long long)all);
         rest_ms(20);
       }
 #pragma omp barrier

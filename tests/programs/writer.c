@@ -1,20 +1,21 @@
-/* writer PREFIX STEPS MS: every rank writes two files of its own while it runs: PREFIX.<rank>.data, open for writing
-   throughout, with a head that is rewritten in place at every step and blocks that are added behind; and
-   PREFIX.<rank>.log, opened to append.  At the end both are read back and summed up. */
+/* writer PREFIX STEPS MS: every rank writes two files of its own while it runs: PREFIX.<rank>.data,
+   open for writing throughout, with a head that is rewritten in place at every step and blocks that
+   are added behind; and PREFIX.<rank>.log, opened to append.  At the end both are read back and
+   summed up. */
 #include <fcntl.h>
 #include <mpi.h>
 #include <string.h>
 
 #include "program.h"
 
-static void must(int ok, const char *what) {
+static void must(int ok, const char* what) {
   if (ok) return;
   perror(what);
   MPI_Abort(MPI_COMM_WORLD, 3);
 }
 
-static uint64_t sum_of(const char *path, long *bytes) {
-  FILE *file = fopen(path, "rb");
+static uint64_t sum_of(const char* path, long* bytes) {
+  FILE* file = fopen(path, "rb");
   must(file != NULL, path);
   uint64_t sum = 14695981039346656037u;
   for (int c; (c = getc(file)) != EOF; ++*bytes) sum = (sum ^ (uint64_t)c) * 1099511628211u;
@@ -22,7 +23,7 @@ static uint64_t sum_of(const char *path, long *bytes) {
   return sum;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int rank, ranks;
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -40,7 +41,8 @@ int main(int argc, char **argv) {
   for (int step = 1; step <= steps; step++) {
     uint64_t block[512] = {(uint64_t)step};
     must(pwrite(data, block, 64, 0) == 64, "rewriting the head");
-    for (int i = 0; i < 512; i++) block[i] = scatter((uint64_t)(step * 1000 + i) ^ (uint64_t)rank << 48);
+    for (int i = 0; i < 512; i++)
+      block[i] = scatter((uint64_t)(step * 1000 + i) ^ (uint64_t)rank << 48);
     must(lseek(data, 0, SEEK_END) >= 0, "going to the end");
     must(write(data, block, sizeof block) == (ssize_t)sizeof block, "adding a block");
     const int length = snprintf(text, sizeof text, "step %d of rank %d\n", step, rank);
@@ -55,7 +57,8 @@ int main(int argc, char **argv) {
   long all_bytes = 0;
   MPI_Reduce(&sum, &all, 1, MPI_UINT64_T, MPI_SUM, 0, MPI_COMM_WORLD);
   MPI_Reduce(&bytes, &all_bytes, 1, MPI_LONG, MPI_SUM, 0, MPI_COMM_WORLD);
-  if (rank == 0) SAY("%d files, %ld bytes, sum %016llx\n", 2 * ranks, all_bytes, (unsigned long long)all);
+  if (rank == 0)
+    SAY("%d files, %ld bytes, sum %016llx\n", 2 * ranks, all_bytes, (unsigned long long)all);
   MPI_Finalize();
   return 0;
 }

@@ -1,5 +1,5 @@
-/* comms: communicators of every origin, checked by a sum over their ranks: dup, split, create_group,
-   and create_from_group in a session.  Rank 0 prints the total. */
+/* comms: communicators of every origin, checked by a sum over their ranks: dup, split,
+   create_group, and create_from_group in a session.  Rank 0 prints the total. */
 #include <mpi.h>
 #include <stdio.h>
 
@@ -25,7 +25,7 @@ static int from_session(void) {
   return sum;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int size, total = 0;
   MPI_Group world;
   MPI_Init(&argc, &argv);

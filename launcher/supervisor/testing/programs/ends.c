@@ -7,11 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   if (argc != 4) return 2;
-  const char *how = argv[2];
+  const char* how = argv[2];
   const int number = atoi(argv[3]);
-  const char *own = getenv("OMPI_COMM_WORLD_RANK");
+  const char* own = getenv("OMPI_COMM_WORLD_RANK");
   if (!own) return 3;
   const int mine = atoi(own) == atoi(argv[1]);
   if (mine && strcmp(how, "never") == 0) return number;

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int rank;
   char port[MPI_MAX_PORT_NAME] = "", found[MPI_MAX_PORT_NAME] = "";
   MPI_Init(&argc, &argv);
