@@ -16,6 +16,14 @@ std::string hostname() {
   return name;
 }
 
+uint32_t processors() {
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return static_cast<uint32_t>(CPU_COUNT(&set));
+}
+
+}  // namespace
+
 // Beside us, wherever the product was installed: PREFIX/bin/stillpoint,
 // PREFIX/libexec/stillpoint/...
 Result<std::string> supervisor_program() {
@@ -27,14 +35,6 @@ Result<std::string> supervisor_program() {
   if (::access(program.c_str(), X_OK) == 0) return program;
   return fail(ErrorKind::kInternal, program + " is missing", "install stillpoint again");
 }
-
-uint32_t processors() {
-  cpu_set_t set;
-  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return static_cast<uint32_t>(CPU_COUNT(&set));
-}
-
-}  // namespace
 
 Result<container::ContainerSpec> container_spec(const RunRequest& request) {
   auto program = supervisor_program();

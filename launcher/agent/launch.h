@@ -8,6 +8,9 @@
 
 namespace stillpoint::agent {
 
+// The program that becomes pid 1 of containers, where it was installed with us.
+Result<std::string> supervisor_program();
+
 // kInternal if the supervisor's program is not where this one was installed.
 Result<container::ContainerSpec> container_spec(const RunRequest& request);
 

@@ -3,7 +3,9 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "common/process.h"
 #include "criu-glue/criu/fitness.h"
+#include "launcher/agent/launch.h"
 #include "launcher/cli/options.h"
 
 namespace stillpoint::cli {
@@ -19,6 +21,24 @@ CommandLine command_line() {
   return line;
 }
 
+// A program that must start, with the first line of what it says of its version.
+criu::Fitness program_runs(const std::string& name, const Result<std::string>& program,
+                           const std::string& remedy) {
+  if (!program) return {name, false, program.error().what(), remedy};
+  const auto told = run_program({*program, "--version"}, Deadline::in(std::chrono::seconds(20)));
+  if (!told) return {name, false, told.error().what(), remedy};
+  std::string line = told->out.substr(0, told->out.find('\n'));
+  if (!told->exit.ok() && line.empty()) line = *program + ": " + told->exit.describe();
+  return {name, told->exit.ok(), line, remedy};
+}
+
+std::vector<criu::Fitness> examine_libraries() {
+  return {program_runs("supervisor and PMIx", agent::supervisor_program(),
+                       "install stillpoint again, with the libraries that it names"),
+          program_runs("Open MPI", std::string("mpirun"),
+                       "install openmpi-bin, or put the Open MPI of your programs on PATH")};
+}
+
 }  // namespace
 
 Result<int> check_command(const Arguments& arguments) {
@@ -27,7 +47,9 @@ Result<int> check_command(const Arguments& arguments) {
   if (parsed->help) return 0;
   bool fit = true;
   nlohmann::json all = nlohmann::json::array();
-  for (const auto& item : criu::examine()) {
+  auto items = criu::examine();
+  for (auto& item : examine_libraries()) items.push_back(std::move(item));
+  for (const auto& item : items) {
     fit = fit && item.ok;
     if (parsed->has("json")) {
       all.push_back(

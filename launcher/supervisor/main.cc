@@ -2,6 +2,7 @@
 // socket as descriptor 3 and nothing else open but /dev/null.  supervisor.h says what it does.
 // "--tick-ms N" is for its test: the length of what it counts as a second.
 #include <fcntl.h>
+#include <pmix.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <exception>
 #include <filesystem>
 
@@ -113,6 +115,10 @@ Result<> supervise(std::chrono::milliseconds tick) {
 int main(int argc, char** argv) {
   stillpoint::log::set_name("stillpoint-supervisor");
   int status = 0;
+  if (argc == 2 && std::string_view(argv[1]) == "--version") {
+    std::printf("stillpoint-supervisor %s, %s\n", STILLPOINT_VERSION, PMIx_Get_version());
+    return 0;
+  }
   try {
     auto tick = stillpoint::supervisor::tick_length(argc, argv);
     stillpoint::Result<> r;
