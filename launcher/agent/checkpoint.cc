@@ -210,20 +210,13 @@ Task<Result<>> Checkpointer::dump(Attempt& attempt) {
   });
   if (!worker) co_return fail(worker.error());
   // The dump itself tells nothing on its way; the growing images do.
-  Event done(job_.executor());
-  asio::steady_timer tick(job_.executor());
-  const auto watch = [&](const auto& self) -> void {
-    tick.expires_after(200ms);
-    tick.async_wait([&, self](const boost::system::error_code& error) {
-      if (error) return;
-      attempt.sink.update("dump", image_bytes(attempt.staging), memory);
-      self(self);
-    });
-  };
-  watch(watch);
+  std::optional<Ticker> watch;
+  watch.emplace(job_.executor(), 200ms, [&attempt, memory] {
+    attempt.sink.update("dump", image_bytes(attempt.staging), memory);
+  });
   auto version =
       co_await await(std::move(*worker), Deadline::in(job_.policy().hold_limit + kCallOff));
-  tick.cancel();
+  watch.reset();
   if (!version) {
     // If the worker was lost, CRIU may still be at work in the processes: it must be out before
     // they are thawed.

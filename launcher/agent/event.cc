@@ -34,6 +34,33 @@ Task<bool> Event::wait(Deadline deadline) {
   co_return set_;
 }
 
+struct Ticker::State {
+  asio::steady_timer timer;
+  std::chrono::milliseconds interval;
+  std::function<void()> tick;
+  bool stopped = false;
+};
+
+Ticker::Ticker(const asio::any_io_executor& executor, std::chrono::milliseconds interval,
+               std::function<void()> tick)
+    : state_(std::make_shared<State>(asio::steady_timer(executor), interval, std::move(tick))) {
+  arm(state_);
+}
+
+Ticker::~Ticker() {
+  state_->stopped = true;
+  state_->timer.cancel();
+}
+
+void Ticker::arm(const std::shared_ptr<State>& state) {
+  state->timer.expires_after(state->interval);
+  state->timer.async_wait([state](const boost::system::error_code& error) {
+    if (error || state->stopped) return;
+    state->tick();
+    arm(state);
+  });
+}
+
 Task<Result<std::string>> finish(Worker worker, Deadline deadline,
                                  std::function<void(WorkDone)> on_progress) {
   const auto executor = co_await asio::this_coro::executor;

@@ -3,7 +3,9 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <functional>
+#include <memory>
 
 #include "common/deadline.h"
 #include "common/error.h"
@@ -29,6 +31,22 @@ class Event {
  private:
   asio::steady_timer timer_;
   bool set_ = false;
+};
+
+// Calls `tick` again and again while it lives, and never after.
+class Ticker {
+ public:
+  Ticker(const asio::any_io_executor& executor, std::chrono::milliseconds interval,
+         std::function<void()> tick);
+  ~Ticker();
+  Ticker(const Ticker&) = delete;
+  Ticker& operator=(const Ticker&) = delete;
+
+ private:
+  struct State;
+  static void arm(const std::shared_ptr<State>& state);
+  // Shared with the timer's handler, which may be queued already when this object goes.
+  std::shared_ptr<State> state_;
 };
 
 // Awaits the worker; at the deadline it is killed (kTimeout).  `on_progress` is called when it

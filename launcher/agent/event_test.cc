@@ -1,0 +1,79 @@
+#include "launcher/agent/event.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+
+namespace stillpoint::agent {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(Event, WakesAllWhoWait) {
+  asio::io_context io;
+  Event event(io.get_executor());
+  int woken = 0;
+  const auto wait = [&]() -> Task<> {
+    co_await event.wait();
+    woken++;
+  };
+  for (int i = 0; i < 3; i++) asio::co_spawn(io, wait(), asio::detached);
+  asio::post(io, [&] { event.set(); });
+  io.run();
+  EXPECT_EQ(woken, 3);
+}
+
+TEST(Event, DeadlineEndsTheWaitOfOneAlone) {
+  asio::io_context io;
+  Event event(io.get_executor());
+  std::vector<bool> outcomes;
+  const auto wait = [&](Deadline deadline) -> Task<> {
+    const bool set = co_await event.wait(deadline);
+    outcomes.push_back(set);
+    if (!set) event.set();
+  };
+  asio::co_spawn(io, wait(Deadline::in(20s)), asio::detached);
+  asio::co_spawn(io, wait(Deadline::in(10ms)), asio::detached);
+  io.run();
+  EXPECT_EQ(outcomes, (std::vector<bool>{false, true}));
+}
+
+TEST(Ticker, TicksWhileItLivesAndNotAfter) {
+  asio::io_context io;
+  int ticks = 0;
+  auto ticker = std::make_unique<Ticker>(io.get_executor(), 1ms, [&] { ticks++; });
+  while (ticks < 3) io.run_one();
+  // Its next tick is due and in the queue when it goes.
+  const Deadline due = Deadline::in(5ms);
+  while (!due.passed()) {
+  }
+  ticker.reset();
+  const int before = ticks;
+  io.run();
+  EXPECT_EQ(ticks, before);
+}
+
+TEST(Finish, GivesTheResultProgressAndTheDeadline) {
+  asio::io_context io;
+  Result<std::string> good, late;
+  const auto work = [&]() -> Task<> {
+    auto quick = Worker::start("quick", nullptr, [](Progress&) { return std::string("done"); });
+    good = co_await finish(std::move(*quick), Deadline::in(20s));
+    auto slow = Worker::start("slow", nullptr, [](Progress&) {
+      ::pause();
+      return std::string();
+    });
+    late = co_await finish(std::move(*slow), Deadline::in(50ms));
+  };
+  asio::co_spawn(io, work(), asio::detached);
+  io.run();
+  EXPECT_EQ(good.value(), "done");
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().kind(), ErrorKind::kTimeout);
+}
+
+}  // namespace
+}  // namespace stillpoint::agent
