@@ -10,7 +10,7 @@ stamp=$root/etc/stillpoint-testbed     # holds the key of the package list once 
 say() { echo "testbed: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
-testbed_key() { sha256sum "$testbed_source/packages" "$testbed_source/make" | sha256sum | cut -c1-16; }
+testbed_key() { cat "$testbed_source/packages" "$testbed_source/make" | sha256sum | cut -c1-16; }
 testbed_fit() { [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(testbed_key)" ]; }
 
 # enter COMMAND...: runs COMMAND inside the root, in a mount namespace of its own that ends with it.  pivot_root, not
