@@ -1,5 +1,7 @@
 #include "launcher/agent/checkpoint.h"
 
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <csignal>
 #include <optional>
 
@@ -26,7 +28,8 @@ Milliseconds since(Clock::time_point start) {
 
 constexpr auto kStoreWait = 60s;  // a file system that does not answer for so long is down
 constexpr auto kCallOff = 60s;    // for CRIU to undo a dump that is called off
-constexpr auto kPackWait = 24h;   // bounded by the size of memory and the speed of the file system
+constexpr int kDumpAttempts = 5;
+constexpr auto kPackWait = 24h;  // bounded by the size of memory and the speed of the file system
 
 }  // namespace
 
@@ -93,7 +96,7 @@ void Checkpointer::cancel() {
 
 Task<Result<>> Checkpointer::run(Attempt& attempt) {
   if (auto r = co_await prepare(attempt); !r) co_return r;
-  if (auto r = co_await hold_and_dump(attempt); !r) co_return r;
+  if (auto r = co_await hold_until_dumped(attempt); !r) co_return r;
   dumped_ = true;
   if (auto r = co_await pack(attempt); !r) co_return r;
   if (auto r = co_await commit(attempt); !r) co_return r;
@@ -129,6 +132,22 @@ Task<Result<>> Checkpointer::prepare(Attempt& attempt) {
   attempt.manifest.epoch = attempt.epoch;
   attempt.manifest.containers.resize(1);
   co_return Result<>();
+}
+
+// What is only for a moment (a connection that is being made, in MPI_Init for example) has passed
+// the next time.
+Task<Result<>> Checkpointer::hold_until_dumped(Attempt& attempt) {
+  for (int attempts = 1;; attempts++) {
+    auto held = co_await hold_and_dump(attempt);
+    if (held || held.error().kind() != ErrorKind::kBusy || attempts == kDumpAttempts ||
+        job_.ended())
+      co_return held;
+    log::debug("dumping again: " + held.error().line());
+    auto staging = job_.staging().make_directory(std::to_string(attempt.epoch));
+    if (!staging) co_return fail(staging.error());
+    asio::steady_timer pause(job_.executor(), attempts * 100ms);
+    co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
+  }
 }
 
 // From here the job stands still; every way out lets it go on, except a successful dump before a

@@ -49,6 +49,7 @@ class Checkpointer {
   struct Attempt;
   Task<Result<>> run(Attempt& attempt);
   Task<Result<>> prepare(Attempt& attempt);
+  Task<Result<>> hold_until_dumped(Attempt& attempt);
   Task<Result<>> hold_and_dump(Attempt& attempt);
   Task<Result<>> dump(Attempt& attempt);
   Task<Result<>> pack(Attempt& attempt);
