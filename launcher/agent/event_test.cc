@@ -44,13 +44,15 @@ TEST(Event, DeadlineEndsTheWaitOfOneAlone) {
 TEST(Ticker, TicksWhileItLivesAndNotAfter) {
   asio::io_context io;
   int ticks = 0;
-  auto ticker = std::make_unique<Ticker>(io.get_executor(), 1ms, [&] { ticks++; });
+  auto ticker = std::make_unique<Ticker>(io.get_executor(), 3ms, [&] { ticks++; });
   while (ticks < 3) io.run_one();
-  // Its next tick is due and in the queue when it goes.
-  const Deadline due = Deadline::in(5ms);
-  while (!due.passed()) {
+  // Ended by a handler that is due just before the next tick: both are queued together, and
+  // cancelling the timer comes too late for the tick.
+  asio::steady_timer end(io, 1ms);
+  end.async_wait([&](const boost::system::error_code&) { ticker.reset(); });
+  const Deadline both_due = Deadline::in(10ms);
+  while (!both_due.passed()) {
   }
-  ticker.reset();
   const int before = ticks;
   io.run();
   EXPECT_EQ(ticks, before);
