@@ -29,6 +29,8 @@ struct DumpRequest {
   uint64_t network_inode = 0;  // the container's network namespace: external
   std::string network_key;
   std::vector<ExternalMount> mounts;
+  std::string
+      tools;  // a directory with programs that CRIU is to find before those on PATH, or empty
   // Then the dump is called off in order, so that the processes are as before (kTimeout).
   Deadline deadline = Deadline::in(std::chrono::minutes(10));
 };

@@ -32,6 +32,7 @@ namespace {
 
 constexpr const char* kLog = "dump.log";
 constexpr auto kUndoTime = std::chrono::seconds(30);  // for CRIU to undo its work once called off
+constexpr auto kRescueTime = std::chrono::seconds(30);
 constexpr int kAgainMs = 100;
 
 // Calls act(pid) for the children that a /proc file lists.  Used in a signal handler: system calls
@@ -95,21 +96,36 @@ void evade_oom_killer() {
 // libcriu gives its callback nothing of ours; the driver is a process for one dump.
 struct Keeping {
   const std::string* cgroup = nullptr;
+  int verdict = -1;
   Child keeper;
 } keeping;
 
-// Called just before CRIU lays hands on the processes.
+// CRIU was killed: what it started goes, too.  A child of one of its tests would hold the
+// connection to libcriu open for ever, and with it the dump.  We lead the group, and end with it:
+// our caller sees to the rest.
+extern "C" void child_ended(int, siginfo_t* about, void*) {
+  const bool killed = about->si_code == CLD_KILLED || about->si_code == CLD_DUMPED;
+  if (killed && about->si_pid != keeping.keeper.pid()) ::kill(0, SIGKILL);
+}
+
+// Called just before CRIU lays hands on the processes.  Without a keeper it had better not.
 extern "C" int about_to_dump(char* action, criu_notify_arg_t) noexcept {
   if (std::strcmp(action, "pre-dump") != 0 || !keeping.cgroup) return 0;
   pid_t criu = 0;
   for_each_child("/proc/thread-self/children", [&](pid_t pid) { criu = pid; });
-  if (criu <= 0) return 0;
-  if (auto keeper = keep_at_death(criu, *keeping.cgroup)) keeping.keeper = std::move(*keeper);
-  return 0;  // a dump without it is as good, until CRIU dies
+  auto keeper = keep_at_death(criu, *keeping.cgroup, keeping.verdict);
+  if (!keeper) return -1;
+  keeping.keeper = std::move(*keeper);
+  return 0;
 }
 
-int drive(criu_opts* options, const DumpRequest& request) {
+int drive(criu_opts* options, const DumpRequest& request, int verdict) {
+  keeping.verdict = verdict;
   if (!request.freeze_cgroup.empty()) keeping.cgroup = &request.freeze_cgroup;
+  struct sigaction action{};
+  action.sa_sigaction = child_ended;
+  action.sa_flags = SA_SIGINFO | SA_RESTART | SA_NOCLDSTOP;
+  ::sigaction(SIGCHLD, &action, nullptr);
   const int code = criu_local_dump(options);
   if (keeping.keeper.running())
     (void)keeping.keeper.wait(Deadline::in(std::chrono::seconds(10)), "the keeper of CRIU");
@@ -159,7 +175,12 @@ void share_real_ids(const std::string& binary, pid_t init) {
     (void)!::setresuid(uid, static_cast<uid_t>(-1), static_cast<uid_t>(-1));
 }
 
-void prepare_driver(pid_t caller, const std::string& binary, pid_t init) {
+void prefer_tools(const std::string& tools) {
+  const char* path = ::getenv("PATH");
+  if (!tools.empty()) ::setenv("PATH", (tools + ":" + (path ? path : "/usr/bin:/bin")).c_str(), 1);
+}
+
+void prepare_driver(pid_t caller, const std::string& binary, const DumpRequest& request) {
   ::setsid();
   struct sigaction action{};
   action.sa_handler = call_off;
@@ -171,7 +192,8 @@ void prepare_driver(pid_t caller, const std::string& binary, pid_t init) {
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   evade_oom_killer();
-  share_real_ids(binary, init);
+  prefer_tools(request.tools);
+  share_real_ids(binary, request.init);
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (::getppid() != caller) _exit(0);  // it died before that; nothing has begun
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -208,41 +230,63 @@ bool await_answer(int fd, Deadline deadline) {
 
 // CRIU died in the middle of its work in the processes (rescue.h).  It had thawed them; they are
 // frozen again, as the caller expects.
-Error harmed(const Error& error, const DumpRequest& request) {
-  const bool mended = !request.freeze_cgroup.empty() && freeze_group(request.freeze_cgroup) &&
-                      end_tcp_repair(request.freeze_cgroup);
-  if (mended)
-    return Error(error.kind(), error.what() + "; the processes most likely go on unharmed",
-                 error.remedy());
+Error died(const Error& error, const DumpRequest& request, int verdict) {
+  if (!request.freeze_cgroup.empty() &&
+      await_verdict(verdict, Deadline::in(kRescueTime)) != Verdict::kHarmed)
+    return Error(error.kind(), error.what() + "; the processes go on unharmed", error.remedy());
   return Error(error.kind(), error.what() + "; the processes may be harmed",
                error.remedy() + "; end the job and restart it from its last checkpoint");
 }
 
-Error called_off(bool undone, const DumpRequest& request) {
+// Driver of one dump, seen from its parent.
+struct Driver {
+  Child process;
+  Fd answer;   // what libcriu returned
+  Fd verdict;  // the keeper's
+};
+
+Error called_off(bool undone, const Driver& driver, const DumpRequest& request) {
   if (undone)
     return Error(
         ErrorKind::kTimeout,
         "CRIU's dump took too long and was called off; the processes are as before",
         "allow it more time, or find out what is slow with " + request.images + "/" + kLog);
-  return harmed(Error(ErrorKind::kTimeout,
-                      "CRIU's dump took too long and could not be called off, so it was killed",
-                      "see " + request.images + "/" + kLog),
-                request);
+  return died(Error(ErrorKind::kTimeout,
+                    "CRIU's dump took too long and could not be called off, so it was killed",
+                    "see " + request.images + "/" + kLog),
+              request, driver.verdict.get());
 }
 
-Result<> finish_late(Child& driver, int answer, const DumpRequest& request) {
+Result<> finish_late(Driver& driver, const DumpRequest& request) {
   const auto limit = Deadline::in(kUndoTime);
+  const int answer = driver.answer.get();
   while (!limit.passed()) {
-    driver.send(SIGTERM);  // again and again: CRIU may have started a program meanwhile
+    driver.process.send(SIGTERM);  // again and again: CRIU may have started a program meanwhile
     if (!await_answer(answer, Deadline::in(std::chrono::milliseconds(kAgainMs)))) continue;
     const auto code = take_answer(answer);
-    (void)driver.wait(Deadline::in(std::chrono::seconds(10)), "the driver of CRIU");
+    (void)driver.process.wait(Deadline::in(std::chrono::seconds(10)), "the driver of CRIU");
     if (code && *code == 0) return {};  // it was faster
-    return fail(called_off(code.has_value(), request));
+    return fail(called_off(code.has_value(), driver, request));
   }
-  driver.leads_group();
-  driver.kill();  // with CRIU
-  return fail(called_off(false, request));
+  driver.process.leads_group();
+  driver.process.kill();  // with CRIU
+  return fail(called_off(false, driver, request));
+}
+
+Result<Driver> start_driver(const std::string& binary, const DumpRequest& request,
+                            criu_opts* options) {
+  auto answer = make_pipe(), verdict = make_pipe();
+  if (!answer) return fail(answer.error());
+  if (!verdict) return fail(verdict.error());
+  const pid_t caller = ::getpid();
+  auto process = fork_child([&] {
+    prepare_driver(caller, binary, request);
+    const int code = drive(options, request, verdict->write.get());
+    (void)!::write(answer->write.get(), &code, sizeof code);
+    return 0;
+  });
+  if (!process) return fail(process.error());
+  return Driver{std::move(*process), std::move(answer->read), std::move(verdict->read)};
 }
 
 }  // namespace
@@ -253,24 +297,15 @@ Result<> dump_in_session(const std::string& binary, const DumpRequest& request) 
   auto options = make_image_options(binary, *images, kLog);
   if (!options) return fail(options.error());
   if (auto r = add_dump_options(options->get(), request); !r) return r;
-  auto answer = make_pipe();
-  if (!answer) return fail(answer.error());
-  const pid_t caller = ::getpid();
-  auto driver = fork_child([&] {
-    prepare_driver(caller, binary, request.init);
-    const int code = drive(options->get(), request);
-    (void)!::write(answer->write.get(), &code, sizeof code);
-    return 0;
-  });
+  auto driver = start_driver(binary, request, options->get());
   if (!driver) return fail(driver.error());
-  answer->write.reset();
-  if (!await_answer(answer->read.get(), request.deadline))
-    return finish_late(*driver, answer->read.get(), request);
-  const auto code = take_answer(answer->read.get());
-  (void)driver->wait(Deadline::in(std::chrono::seconds(10)), "the driver of CRIU");
+  if (!await_answer(driver->answer.get(), request.deadline)) return finish_late(*driver, request);
+  const auto code = take_answer(driver->answer.get());
+  (void)driver->process.wait(Deadline::in(std::chrono::seconds(10)), "the driver of CRIU");
   if (code && *code == 0) return {};
   const Error error = explain_failure("dump", request.images, kLog, code.value_or(-ECOMM));
-  return fail(code.value_or(-ECOMM) == -ECOMM ? harmed(error, request) : error);
+  return fail(code.value_or(-ECOMM) == -ECOMM ? died(error, request, driver->verdict.get())
+                                              : error);
 }
 
 Result<> await_dump_end(const std::string& images, Deadline deadline) {

@@ -12,6 +12,7 @@
 #include "criu-glue/criu/survey.h"
 #include "criu-glue/statefile/manifest.h"
 #include "criu-glue/statefile/pack.h"
+#include "launcher/agent/launch.h"
 #include "launcher/agent/node_facts.h"
 
 namespace stillpoint::agent {
@@ -28,6 +29,7 @@ Milliseconds since(Clock::time_point start) {
 
 constexpr auto kStoreWait = 60s;  // a file system that does not answer for so long is down
 constexpr auto kCallOff = 60s;    // for CRIU to undo a dump that is called off
+constexpr auto kWarmWait = 60s;   // then it is too much to be warmed
 constexpr int kDumpAttempts = 5;
 constexpr auto kPackWait = 24h;  // bounded by the size of memory and the speed of the file system
 
@@ -131,6 +133,22 @@ Task<Result<>> Checkpointer::prepare(Attempt& attempt) {
   attempt.manifest = job_.about();
   attempt.manifest.epoch = attempt.epoch;
   attempt.manifest.containers.resize(1);
+  co_return co_await warm_staging(attempt);
+}
+
+// While the job still runs.  A quarter of the room stays for what else the node does.
+Task<Result<>> Checkpointer::warm_staging(Attempt& attempt) {
+  auto processes = job_.cgroup().processes();
+  if (!processes) co_return fail(processes.error());
+  const auto survey = criu::survey(job_.init_pid(), *processes);
+  if (!survey || survey->memory > job_.staging().free_bytes() / 4 * 3) co_return Result<>();
+  auto worker = Worker::start("warming staging up", nullptr, [&](Progress&) -> Result<std::string> {
+    warm_up(attempt.staging, survey->memory);
+    return std::string();
+  });
+  if (!worker) co_return fail(worker.error());
+  auto warm = co_await await(std::move(*worker), Deadline::in(kWarmWait));
+  if (!warm && cancelled_) co_return fail(warm.error());
   co_return Result<>();
 }
 
@@ -215,6 +233,7 @@ Task<Result<>> Checkpointer::dump(Attempt& attempt) {
                             .network_inode = job_.network_inode(),
                             .network_key = job_.network_key(),
                             .mounts = {},
+                            .tools = tools_for_criu(),
                             .deadline = Deadline::in(job_.policy().hold_limit)};
   uint64_t memory = 0;
   for (const auto& rank : attempt.container().ranks) memory += rank.memory;
@@ -268,14 +287,12 @@ Task<Result<>> Checkpointer::pack(Attempt& attempt) {
   record.statefile = paths::statefile(record.index);
 
   const auto body = [&](Progress& progress) -> Result<std::string> {
-    progress.total(2 * images->bytes);  // written, then read back
-    const auto on_bytes = [&](uint64_t n) { progress.add(n); };
+    progress.total(images->bytes);
     const std::string path = attempt.store.tentative_statefile(attempt.epoch, record.index);
-    if (auto r = statefile::pack(path, manifest, record, images->images, {}, on_bytes); !r)
+    if (auto r = statefile::pack(path, manifest, record, images->images, {},
+                                 [&](uint64_t n) { progress.add(n); });
+        !r)
       return fail(r.error());
-    if (auto r = statefile::verify(path, record, on_bytes); !r)
-      return fail(r.error().during("reading back what was written"));
-    if (auto r = attempt.store.seal(attempt.epoch, record.index); !r) return fail(r.error());
     return statefile::to_json(record);
   };
   auto worker = Worker::start("packing", &job_.user(), body);
@@ -287,6 +304,28 @@ Task<Result<>> Checkpointer::pack(Attempt& attempt) {
   if (!parsed) co_return fail(parsed.error().during("the packer's report"));
   record = std::move(*parsed);
   manifest.times.pack = static_cast<uint64_t>(since(start).count());
+  co_return co_await read_back(attempt);
+}
+
+// What cannot be read as it was written must not become permanent.
+Task<Result<>> Checkpointer::read_back(Attempt& attempt) {
+  const auto start = Clock::now();
+  const auto& record = attempt.container();
+  const auto body = [&](Progress& progress) -> Result<std::string> {
+    progress.total(attempt.image_bytes);
+    const std::string path = attempt.store.tentative_statefile(attempt.epoch, record.index);
+    if (auto r = statefile::verify(path, record, [&](uint64_t n) { progress.add(n); }); !r)
+      return fail(r.error().during("reading back what was written"));
+    if (auto r = attempt.store.seal(attempt.epoch, record.index); !r) return fail(r.error());
+    return std::string();
+  };
+  auto worker = Worker::start("reading back", &job_.user(), body);
+  if (!worker) co_return fail(worker.error());
+  auto verified = co_await await(std::move(*worker), Deadline::in(kPackWait), [&](WorkDone p) {
+    attempt.sink.update("verify", p.done, p.total);
+  });
+  if (!verified) co_return fail(verified.error());
+  attempt.manifest.times.verify = static_cast<uint64_t>(since(start).count());
   co_return Result<>();
 }
 

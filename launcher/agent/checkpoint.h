@@ -52,7 +52,9 @@ class Checkpointer {
   Task<Result<>> hold_until_dumped(Attempt& attempt);
   Task<Result<>> hold_and_dump(Attempt& attempt);
   Task<Result<>> dump(Attempt& attempt);
+  Task<Result<>> warm_staging(Attempt& attempt);
   Task<Result<>> pack(Attempt& attempt);
+  Task<Result<>> read_back(Attempt& attempt);
   Task<Result<>> commit(Attempt& attempt);
   Task<> undo(Attempt& attempt);
   Result<> look(Attempt& attempt);

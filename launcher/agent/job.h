@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
+#include "common/async/event.h"
 #include "criu-glue/container/container.h"
 #include "criu-glue/statefile/store.h"
-#include "launcher/agent/event.h"
 #include "launcher/agent/guard.h"
 #include "launcher/agent/input_relay.h"
 #include "launcher/agent/output_relay.h"
@@ -56,7 +56,7 @@ class Job {
   const CheckpointPolicy& policy() const { return policy_; }
   const Identity& user() const { return user_; }
   const container::Cgroup& cgroup() const { return *cgroup_; }
-  const Staging& staging() const { return *staging_; }
+  Staging& staging() { return *staging_; }
   pid_t init_pid() const { return init_.pid(); }
   uint64_t network_inode() const { return network_inode_; }
   const std::string& network_key() const { return network_key_; }

@@ -26,14 +26,22 @@ uint32_t processors() {
 
 // Beside us, wherever the product was installed: PREFIX/bin/stillpoint,
 // PREFIX/libexec/stillpoint/...
-Result<std::string> supervisor_program() {
+Result<std::string> installed_program(const std::string& name) {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  const auto program = (self.parent_path() / STILLPOINT_LIBEXEC_FROM_BIN / "stillpoint-supervisor")
-                           .lexically_normal()
-                           .string();
+  const auto program =
+      (self.parent_path() / STILLPOINT_LIBEXEC_FROM_BIN / name).lexically_normal().string();
   if (::access(program.c_str(), X_OK) == 0) return program;
   return fail(ErrorKind::kInternal, program + " is missing", "install stillpoint again");
+}
+
+Result<std::string> supervisor_program() {
+  return installed_program("stillpoint-supervisor");
+}
+
+std::string tools_for_criu() {
+  const auto gzip = installed_program("for-criu/gzip");
+  return gzip ? std::filesystem::path(*gzip).parent_path().string() : std::string();
 }
 
 Result<container::ContainerSpec> container_spec(const RunRequest& request) {

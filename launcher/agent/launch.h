@@ -11,6 +11,10 @@ namespace stillpoint::agent {
 // The program that becomes pid 1 of containers, where it was installed with us.
 Result<std::string> supervisor_program();
 
+// The directory of programs that CRIU is to find first (storing_gzip.cc); empty where it is
+// missing: dumps are slower then.
+std::string tools_for_criu();
+
 // kInternal if the supervisor's program is not where this one was installed.
 Result<container::ContainerSpec> container_spec(const RunRequest& request);
 

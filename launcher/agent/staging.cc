@@ -1,11 +1,16 @@
 #include "launcher/agent/staging.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 
 #include "common/paths.h"
@@ -15,6 +20,8 @@ namespace stillpoint::agent {
 namespace fs = std::filesystem;
 
 namespace {
+
+constexpr auto kRemovalWait = std::chrono::seconds(60);
 
 // Root's, and changed by nobody else; or sticky, where others cannot touch what is root's.
 Result<> check_owner(const std::string& path) {
@@ -54,13 +61,20 @@ Result<Staging> Staging::create(const std::string& base, const std::string& job)
 Staging::~Staging() {
   std::error_code ignored;
   if (path_.empty()) return;
+  await_removals();
   fs::remove_all(path_, ignored);
   // Our own base goes too when it is empty; one that a user named is his.
   if (fs::path(path_).parent_path() == paths::kDefaultStaging)
     fs::remove(paths::kDefaultStaging, ignored);
 }
 
-Result<std::string> Staging::make_directory(const std::string& name) const {
+void Staging::await_removals() {
+  for (auto& removal : removals_) (void)removal.finish(Deadline::in(kRemovalWait));
+  removals_.clear();
+}
+
+Result<std::string> Staging::make_directory(const std::string& name) {
+  await_removals();
   const std::string path = paths::join(path_, name);
   std::error_code error;
   fs::remove_all(path, error);
@@ -68,15 +82,42 @@ Result<std::string> Staging::make_directory(const std::string& name) const {
   return path;
 }
 
-void Staging::remove_directory(const std::string& name) const {
-  std::error_code ignored;
-  fs::remove_all(paths::join(path_, name), ignored);
+void Staging::remove_directory(const std::string& name) {
+  std::error_code error;
+  const std::string gone = paths::join(path_, "removed." + std::to_string(removed_++));
+  fs::rename(paths::join(path_, name), gone, error);
+  if (error) return;  // there is none
+  auto worker = Worker::start("freeing staging", nullptr, [&](Progress&) -> Result<std::string> {
+    fs::remove_all(gone, error);
+    return std::string();
+  });
+  if (worker)
+    removals_.push_back(std::move(*worker));
+  else
+    fs::remove_all(gone, error);
 }
 
 uint64_t Staging::free_bytes() const {
   struct statvfs s{};
   if (::statvfs(path_.c_str(), &s) != 0) return 0;
   return static_cast<uint64_t>(s.f_bavail) * s.f_frsize;
+}
+
+void warm_up(const std::string& directory, uint64_t bytes) {
+  constexpr uint64_t kPiece = 64 << 20;
+  struct statfs s{};
+  if (::statfs(directory.c_str(), &s) != 0 || s.f_type != TMPFS_MAGIC) return;
+  const Fd file(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!file || ::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0) return;
+  for (uint64_t at = 0; at < bytes; at += kPiece) {
+    const uint64_t size = std::min(kPiece, bytes - at);
+    void* piece = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(),
+                         static_cast<off_t>(at));
+    if (piece == MAP_FAILED) return;
+    const bool good = ::madvise(piece, size, MADV_POPULATE_WRITE) == 0;
+    ::munmap(piece, size);
+    if (!good) return;  // full
+  }
 }
 
 Result<OpenImages> open_images(const std::string& directory) {

@@ -11,6 +11,7 @@
 
 #include "common/error.h"
 #include "common/fd.h"
+#include "common/worker.h"
 #include "criu-glue/statefile/pack.h"
 
 namespace stillpoint::agent {
@@ -19,19 +20,33 @@ class Staging {
  public:
   // BASE/<job>, empty.  kPermission if BASE is not root's alone to change.
   static Result<Staging> create(const std::string& base, const std::string& job);
-  Staging(Staging&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  Staging(Staging&& other) noexcept
+      : path_(std::exchange(other.path_, {})),
+        removals_(std::move(other.removals_)),
+        removed_(other.removed_) {}
   Staging& operator=(Staging&&) = delete;
   ~Staging();  // removes it with all that it holds
 
   const std::string& path() const { return path_; }
-  Result<std::string> make_directory(const std::string& name) const;  // empties one that is there
-  void remove_directory(const std::string& name) const;
+  // Empties one that is there, and waits for the removals under way: their room is needed.
+  Result<std::string> make_directory(const std::string& name);
+  // At once out of the way, freed by a worker: giving a gigabyte back takes the kernel 0.2 s.
+  void remove_directory(const std::string& name);
   uint64_t free_bytes() const;
 
  private:
   explicit Staging(std::string path) : path_(std::move(path)) {}
+  void await_removals();
   std::string path_;
+  std::vector<Worker> removals_;
+  unsigned removed_ = 0;  // so far; names what is being removed
 };
+
+// Takes so much memory in a staging directory on tmpfs and gives it back, so that the pages that a
+// dump will fill a moment later are at hand: never used memory of a virtual machine, in particular,
+// comes slowly, and the job would stand still for that.  (Measured: 3.7 s to dump 1 GiB into such
+// memory, 0.8 s after this.)  For a worker; as good as it can, without failing.
+void warm_up(const std::string& directory, uint64_t bytes);
 
 // The images in a directory: opened, with their sizes.  Descriptors are owned by `fds`.
 struct OpenImages {

@@ -54,6 +54,20 @@ TEST_F(StagingTest, RefusesWhatOthersCouldChange) {
   EXPECT_EQ(Staging::create("/no/such/place", "job").error().kind(), ErrorKind::kNotFound);
 }
 
+TEST_F(StagingTest, ARemovedDirectoryIsGoneAtOnceAndItsRoomBeforeTheNext) {
+  auto staging = Staging::create(base_, "job");
+  auto first = staging->make_directory("1");
+  ASSERT_TRUE(first);
+  const uint64_t before = staging->free_bytes();
+  std::ofstream(*first + "/pages.img") << std::string(64 << 20, 'x');
+  EXPECT_LE(staging->free_bytes(), before - (64 << 20));
+  staging->remove_directory("1");
+  EXPECT_FALSE(fs::exists(*first));
+  ASSERT_TRUE(staging->make_directory("1"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(base_ + "/job"), {}), 1);
+  staging->remove_directory("no such");
+}
+
 TEST_F(StagingTest, OpensImagesAndNothingElse) {
   auto staging = Staging::create(base_, "job");
   auto directory = staging->make_directory("1");

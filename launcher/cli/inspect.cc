@@ -43,8 +43,8 @@ void print_head(const ReadCheckpoint& c) {
   std::printf("versions     stillpoint %s, CRIU %s, kernel %s (%s)\n", m.stillpoint_version.c_str(),
               m.criu_version.c_str(), m.kernel.c_str(), m.machine.c_str());
   std::printf("CPU          %s\n", m.cpu.model.c_str());
-  std::printf("phases       freeze %lu ms, dump %lu ms, thaw %lu ms, pack %lu ms\n", m.times.freeze,
-              m.times.dump, m.times.thaw, m.times.pack);
+  std::printf("phases       freeze %lu ms, dump %lu ms, thaw %lu ms, pack %lu ms, verify %lu ms\n",
+              m.times.freeze, m.times.dump, m.times.thaw, m.times.pack, m.times.verify);
   std::printf("output       %lu bytes of stdout and %lu of stderr were written before\n",
               m.stdout_bytes, m.stderr_bytes);
 }

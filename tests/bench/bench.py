@@ -1,6 +1,7 @@
 """Speed beside the same work by hand: criu, zstd and mpirun.  Every figure is a median of ROUNDS, taken in turn."""
 import argparse
 import atexit
+import contextlib
 import json
 import os
 import pathlib
@@ -52,6 +53,20 @@ class Peak(threading.Thread):
             time.sleep(0.02)
 
 
+def cgroups():
+    return pathlib.Path(next(line.split()[4] for line in open("/proc/self/mountinfo") if " - cgroup2 " in line))
+
+
+@contextlib.contextmanager
+def frozen(group):
+    """Two jobs share the machine; one of them stands still while the other is measured."""
+    (group / "cgroup.freeze").write_text("1")
+    try:
+        yield
+    finally:
+        (group / "cgroup.freeze").write_text("0")
+
+
 class Job:
     """4 ranks of heat2d with so much memory, for as long as the bench lasts."""
 
@@ -77,6 +92,9 @@ class Job:
 
     def status(self):
         return json.loads(output_of("stillpoint", "status", JOB, "--json"))["jobs"][0]
+
+    def standing_still(self):
+        return frozen(next(cgroups().rglob(f"stillpoint-{JOB}")))
 
     def checkpoint(self):
         return json.loads(output_of("stillpoint", "checkpoint", JOB, "--json", cwd=self.work))
@@ -108,8 +126,7 @@ class ByHand:
 
     def __init__(self, megabytes):
         self.images = f"/dev/shm/bench-{os.getpid()}"
-        self.group = pathlib.Path(next(line.split()[4] for line in open("/proc/self/mountinfo") if " - cgroup2 " in line),
-                                  f"bench-{os.getpid()}")
+        self.group = cgroups() / f"bench-{os.getpid()}"
         self.group.mkdir()
         self.root = tempfile.mkdtemp(prefix="stillpoint-bench-root.", dir="/run")
         mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
@@ -151,11 +168,8 @@ class ByHand:
         command = [*self.options("dump", "dump.log"), "-t", str(self.init), "--leave-running", "--freeze-cgroup", str(self.group),
                    "--external", f"net[{network}]:network"]
         start = time.monotonic()
-        (self.group / "cgroup.freeze").write_text("1")
-        try:
+        with frozen(self.group):
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        finally:
-            (self.group / "cgroup.freeze").write_text("0")
         return time.monotonic() - start
 
     def restore(self):
@@ -193,19 +207,20 @@ def seconds(text):
 
 
 def restart(work):
-    """Seconds from the call of `stillpoint restart` until the job runs again, and of that what was not reading."""
+    """Seconds from the call of `stillpoint restart` until the job runs again, and of that what was not reading the
+    statefile and checking what was read."""
     start = time.monotonic()
     process = subprocess.Popen(["stillpoint", "restart", JOB], cwd=work, stderr=subprocess.PIPE, text=True,
                                stdout=subprocess.DEVNULL)
     for line in process.stderr:
-        told = re.search(r"restarted from checkpoint .*reading ([^,]*),", line)
+        told = re.search(r"restarted from checkpoint .*reading ([^,]*), checking ([^,]*),", line)
         if told:
             took = time.monotonic() - start
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGTERM)
             process.stderr.read()
             process.wait(30)
-            return took, took - seconds(told[1])
+            return took, took - seconds(told[1]) - seconds(told[2])
     sys.exit("bench: the restart failed")
 
 
@@ -222,24 +237,28 @@ def bench_start(rounds):
 def bench_checkpoint(work, megabytes, rounds):
     peak = Peak()
     peak.start()
-    ours, hand, pack, zstd, sizes = [], [], [], [], []
+    ours, hand, pack, verify, zstd, sizes = [], [], [], [], [], []
     job = Job(work, megabytes)
     atexit.register(job.end)
     by_hand = ByHand(megabytes)
     atexit.register(by_hand.end)
     target = work / "by-hand.zst"
     for _ in range(rounds):
-        hand.append(by_hand.dump())
-        done = job.checkpoint()
-        ours.append(done["stop_ms"] / 1000)
-        manifest = json.loads(output_of("stillpoint", "inspect", done["path"], "--json"))
-        pack.append(manifest["times"]["pack"] / 1000)
-        images = " ".join(map(str, sorted(pathlib.Path(by_hand.images).glob("*.img"))))
-        zstd.append(timed("sh", "-c", f"cat {images} | zstd -q -f -T0 -1 -o {target} && sync {target}"))
+        with job.standing_still():
+            hand.append(by_hand.dump())
+        with frozen(by_hand.group):
+            done = job.checkpoint()
+            ours.append(done["stop_ms"] / 1000)
+            times = json.loads(output_of("stillpoint", "inspect", done["path"], "--json"))["times"]
+            pack.append(times["pack"] / 1000)
+            verify.append(times["verify"] / 1000)
+            images = " ".join(map(str, sorted(pathlib.Path(by_hand.images).glob("*.img"))))
+            zstd.append(timed("sh", "-c", f"cat {images} | zstd -q -f -T0 -1 -o {target} && sync {target}"))
         sizes.append((done["stored_bytes"], target.stat().st_size))
     job.end()
     row("job stands still", ours, hand, "1.25, criu dump")
-    row("packing, with reading back", pack, zstd, "1.25, zstd -T0 -1 and sync")
+    row("writing the statefile", pack, zstd, "1.25, zstd -T0 -1 and sync")
+    row("reading it back", verify, zstd, "none")
     row("size of the statefile", [a / 2**20 for a, _ in sizes], [b / 2**20 for _, b in sizes], "1.02", "MiB")
     (by_hand.group / "cgroup.kill").write_text("1")
     ours, hand = [], []

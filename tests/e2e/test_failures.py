@@ -61,10 +61,10 @@ def test_no_space_in_staging(work):
     disk = work.small_disk("staging", 1024)
     trial = Trial(work, "--staging", disk)
     trial.fails(NO_SPACE, "space")
-    assert staged(disk) == []
+    wait_until(lambda: staged(disk) == [], "staging to be freed")
     resize(disk, "300m")
     trial.succeeds()
-    assert staged(disk) == []
+    wait_until(lambda: staged(disk) == [], "staging to be freed")
 
 
 @pytest.mark.parametrize("user", [None, "physicist"], ids=["root", "physicist"])
@@ -129,7 +129,7 @@ def test_criu_killed_in_mid_dump(work):
         criu = wait_until(lambda: dumping(agent, staging, attempt), "CRIU to write pages", step=0.001)
         os.kill(criu, signal.SIGKILL)
         trial.failed(attempt.finish(None), (69, 70, 71, 74), "CRIU")
-        assert staged(staging) == []
+        wait_until(lambda: staged(staging) == [], "staging to be freed")
     trial.succeeds()
     staging.rmdir()
 

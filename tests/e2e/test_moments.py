@@ -105,3 +105,20 @@ def test_before_and_after_mpi(work):
     for one in {taken[0]["epoch"]: taken[0], taken[-1]["epoch"]: taken[-1]}.values():
         whole = job.out[:work.stdout_before(one["path"])] + work.restart(one["path"]).wait()
         assert sorted(whole.splitlines()) == expected
+
+
+def test_files_in_shared_memory(work):
+    """Files in /dev/shm go with the job; 100 MB of them do not hold it still for seconds (gzip would take 3)."""
+    app = ["/bin/bash", "-c", "head -c 100000000 /dev/urandom > /dev/shm/file; sha256sum /dev/shm/file; "
+           "while [ ! -e GO ]; do sleep 0.1; done; sha256sum /dev/shm/file; stat -c '%s %a' /dev/shm/file"]
+    job = work.run(app).started()
+    job.wait_for("/dev/shm/file\n")
+    taken = job.checkpoint()
+    job.kill_all()
+    first = job.out[:work.stdout_before(taken["path"])]
+    restarted = work.restart(taken["path"]).started()
+    work.file("GO")
+    assert restarted.wait() == first + b"100000000 644\n" and first
+    images = work.command("inspect", taken["path"], "--json").json["containers"][0]["images"]
+    saved = max(image["size"] for image in images if image["name"].startswith("tmpfs-dev-"))
+    assert saved > 100000000, "compressed while the job stood still"
