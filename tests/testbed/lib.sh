@@ -1,4 +1,4 @@
-# lib.sh: what make and run share: where the testbed lives, and how a command gets into its root.
+# lib.sh: what make, run and cluster share: where the testbed lives, how a command gets into its root, and as whom.
 
 set -euo pipefail
 testbed_source=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -6,6 +6,7 @@ project=$(cd "$testbed_source/../.." && pwd)
 cache=${STILLPOINT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/stillpoint}
 root=$cache/root
 stamp=$root/etc/stillpoint-testbed     # holds the key of the package list once all of it is installed
+tree_name=$(basename "$project")-$(echo "$project" | sha256sum | cut -c1-8)   # one for each source tree
 
 say() { echo "testbed: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -36,4 +37,15 @@ enter() {
     unset root binds OLDPWD
     cd "${WORKDIR:-/}"
     exec "$@"' -- "$@"
+}
+
+# login_as USER: sets `login` to what goes in front of a command that USER calls ('' is root).
+login_as() {
+  local path=/opt/stillpoint/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+  if [ -z "$1" ]; then
+    login=(env -u WORKDIR PATH=$path HOME=/root CCACHE_DIR=/var/cache/ccache)
+  else
+    login=(setpriv --reuid "$1" --regid "$1" --init-groups --inh-caps=-all --
+      env -u WORKDIR PATH=$path HOME="/home/$1" USER="$1" LOGNAME="$1")
+  fi
 }
