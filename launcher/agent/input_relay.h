@@ -10,8 +10,8 @@
 #include <optional>
 #include <string>
 
+#include "common/async/event.h"
 #include "common/wire/link.pb.h"
-#include "launcher/agent/event.h"
 
 namespace stillpoint::agent {
 

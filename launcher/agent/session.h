@@ -6,9 +6,9 @@
 #include <functional>
 #include <string>
 
+#include "common/async/event.h"
 #include "common/wire/frame.h"
 #include "common/wire/link.pb.h"
-#include "launcher/agent/event.h"
 
 namespace stillpoint::agent {
 

@@ -1,4 +1,4 @@
-#include "launcher/agent/event.h"
+#include "common/async/event.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -7,7 +7,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 
-namespace stillpoint::agent {
+namespace stillpoint {
 namespace {
 
 using namespace std::chrono_literals;
@@ -78,4 +78,4 @@ TEST(Finish, GivesTheResultProgressAndTheDeadline) {
 }
 
 }  // namespace
-}  // namespace stillpoint::agent
+}  // namespace stillpoint

@@ -11,7 +11,7 @@
 #include "common/error.h"
 #include "common/worker.h"
 
-namespace stillpoint::agent {
+namespace stillpoint {
 
 namespace asio = boost::asio;
 template <typename T = void>
@@ -21,7 +21,8 @@ using Task = asio::awaitable<T>;
 class Event {
  public:
   explicit Event(const asio::any_io_executor& executor)
-      : timer_(executor, asio::steady_timer::time_point::max()) {}
+      : timer_(std::make_shared<asio::steady_timer>(executor,
+                                                    asio::steady_timer::time_point::max())) {}
   void set();
   void reset() { set_ = false; }
   bool is_set() const { return set_; }
@@ -29,7 +30,8 @@ class Event {
   Task<bool> wait(Deadline deadline);  // false: the deadline came first
 
  private:
-  asio::steady_timer timer_;
+  // Shared with the handler that ends a bounded wait, which may be queued when the event goes.
+  std::shared_ptr<asio::steady_timer> timer_;
   bool set_ = false;
 };
 
@@ -54,4 +56,4 @@ class Ticker {
 Task<Result<std::string>> finish(Worker worker, Deadline deadline,
                                  std::function<void(WorkDone)> on_progress = {});
 
-}  // namespace stillpoint::agent
+}  // namespace stillpoint

@@ -1,4 +1,4 @@
-#include "launcher/agent/event.h"
+#include "common/async/event.h"
 
 #include <unistd.h>
 
@@ -8,7 +8,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <memory>
 
-namespace stillpoint::agent {
+namespace stillpoint {
 
 namespace {
 constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);  // errors as values
@@ -16,21 +16,21 @@ constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);  // errors as val
 
 void Event::set() {
   set_ = true;
-  timer_.cancel();  // wakes all who wait
+  timer_->cancel();  // wakes all who wait
 }
 
 Task<> Event::wait() {
-  while (!set_) co_await timer_.async_wait(kQuietly);
+  while (!set_) co_await timer_->async_wait(kQuietly);
 }
 
 Task<bool> Event::wait(Deadline deadline) {
   // The shared timer never fires by itself; a private one bounds this wait by waking the shared
   // one's waiters.
-  asio::steady_timer bound(timer_.get_executor(), deadline.at());
-  bound.async_wait([this](const boost::system::error_code& error) {
-    if (!error) timer_.cancel();
+  asio::steady_timer bound(timer_->get_executor(), deadline.at());
+  bound.async_wait([timer = timer_](const boost::system::error_code& error) {
+    if (!error) timer->cancel();
   });
-  while (!set_ && !deadline.passed()) co_await timer_.async_wait(kQuietly);
+  while (!set_ && !deadline.passed()) co_await timer_->async_wait(kQuietly);
   co_return set_;
 }
 
@@ -81,4 +81,4 @@ Task<Result<std::string>> finish(Worker worker, Deadline deadline,
   }
 }
 
-}  // namespace stillpoint::agent
+}  // namespace stillpoint
