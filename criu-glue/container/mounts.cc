@@ -42,22 +42,6 @@ bool octal(char c) {
   return c >= '0' && c <= '7';
 }
 
-// Space, tab, newline and backslash are written as \040 and so on.
-std::string unescape(std::string_view field) {
-  std::string plain;
-  for (size_t i = 0; i < field.size(); i++) {
-    if (field[i] == '\\' && i + 3 < field.size() && octal(field[i + 1]) && octal(field[i + 2]) &&
-        octal(field[i + 3])) {
-      plain += static_cast<char>((field[i + 1] - '0') * 64 + (field[i + 2] - '0') * 8 +
-                                 field[i + 3] - '0');
-      i += 3;
-    } else {
-      plain += field[i];
-    }
-  }
-  return plain;
-}
-
 bool number(std::string_view text, int* value) {
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), *value);
   return ec == std::errc() && end == text.data() + text.size();
@@ -145,6 +129,21 @@ bool is_real(const Entry& entry) {
 }
 
 }  // namespace
+
+std::string unescape(std::string_view field) {
+  std::string plain;
+  for (size_t i = 0; i < field.size(); i++) {
+    if (field[i] == '\\' && i + 3 < field.size() && octal(field[i + 1]) && octal(field[i + 2]) &&
+        octal(field[i + 3])) {
+      plain += static_cast<char>((field[i + 1] - '0') * 64 + (field[i + 2] - '0') * 8 +
+                                 field[i + 3] - '0');
+      i += 3;
+    } else {
+      plain += field[i];
+    }
+  }
+  return plain;
+}
 
 Result<std::vector<Mount>> real_mounts_from(std::string_view mountinfo) {
   auto entries = parse(mountinfo);

@@ -24,4 +24,8 @@ Result<std::vector<Mount>> real_mounts();
 // The same from the text of a mountinfo file (proc(5)); kDamaged if it cannot be parsed.
 Result<std::vector<Mount>> real_mounts_from(std::string_view mountinfo);
 
+// A field of mountinfo, or a path in /proc/PID/maps, as it is meant: space, tab, newline and
+// backslash are written there as \040 and so on.
+std::string unescape(std::string_view field);
+
 }  // namespace stillpoint::container

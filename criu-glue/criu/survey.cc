@@ -20,6 +20,7 @@
 #include <sstream>
 
 #include "common/fd.h"
+#include "criu-glue/container/mounts.h"
 
 namespace stillpoint::criu {
 
@@ -129,23 +130,6 @@ bool on_network(const std::string& type) {
   return type.starts_with("nfs") || type == "cifs" || type == "smb3";
 }
 
-// A path in /proc/PID/maps or mountinfo, where some characters are octal.
-std::string unescape(const std::string& text) {
-  std::string plain;
-  for (size_t i = 0; i < text.size(); i++) {
-    const auto octal = [&](size_t at) {
-      return at < text.size() && text[at] >= '0' && text[at] <= '7';
-    };
-    if (text[i] == '\\' && octal(i + 1) && octal(i + 2) && octal(i + 3)) {
-      plain += static_cast<char>(number_of(std::string_view(text).substr(i + 1, 3), 8));
-      i += 3;
-    } else {
-      plain += text[i];
-    }
-  }
-  return plain;
-}
-
 Result<> Surveyor::read_container(pid_t init) {
   const std::string proc = "/proc/" + std::to_string(init);
   pid_namespace_ = link_at(proc + "/ns/pid");
@@ -163,7 +147,7 @@ Result<> Surveyor::read_container(pid_t init) {
     while (fields >> word && word != "-") {
     }
     fields >> mount.type;
-    mount.point = unescape(mount.point);
+    mount.point = container::unescape(mount.point);
     const size_t colon = std::min(device.find(':'), device.size());
     mount.device = makedev(
         static_cast<unsigned>(number_of(device.substr(0, colon))),
@@ -264,7 +248,7 @@ void Surveyor::look_at_mapping(const Process& process, const std::string& line) 
   struct stat about{};
   if (slash == line.npos || ::stat((process.proc + "/map_files/" + range).c_str(), &about) != 0)
     return;
-  const std::string path = unescape(line.substr(slash));
+  const std::string path = container::unescape(line.substr(slash));
   const bool shared = mode[3] == 's';
   if (S_ISREG(about.st_mode) && shared && (about.st_nlink == 0 || is_private(path)) &&
       shared_.emplace(about.st_dev, about.st_ino).second)

@@ -1,371 +1,249 @@
 #include "launcher/agent/checkpoint.h"
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <csignal>
-#include <optional>
 
-#include "common/fd.h"
 #include "common/log.h"
 #include "common/paths.h"
-#include "criu-glue/criu/criu.h"
-#include "criu-glue/criu/survey.h"
 #include "criu-glue/statefile/manifest.h"
-#include "criu-glue/statefile/pack.h"
-#include "launcher/agent/launch.h"
-#include "launcher/agent/node_facts.h"
 
 namespace stillpoint::agent {
 
 using namespace std::chrono_literals;
+using coordinator::Operation;
+using coordinator::Outcome;
+using coordinator::Step;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-Milliseconds since(Clock::time_point start) {
-  return std::chrono::duration_cast<Milliseconds>(Clock::now() - start);
-}
-
+constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);
 constexpr auto kStoreWait = 60s;  // a file system that does not answer for so long is down
-constexpr auto kCallOff = 60s;    // for CRIU to undo a dump that is called off
-constexpr auto kWarmWait = 60s;   // then it is too much to be warmed
-constexpr int kDumpAttempts = 5;
-constexpr auto kPackWait = 24h;  // bounded by the size of memory and the speed of the file system
+constexpr int kAttempts = 5;
+
+coordinator::Limits limits_of(const CheckpointPolicy& policy) {
+  coordinator::Limits limits;
+  // The works have bounds of their own, which tell more: these come after them.
+  limits.prepare = 3min;
+  limits.freeze = 2min;
+  limits.dump = policy.hold_limit + 4min;
+  limits.hold = policy.hold_limit + 6min;
+  limits.go = 1min;
+  limits.undo = 5min;
+  limits.commit = kStoreWait + 10s;
+  return limits;
+}
 
 }  // namespace
 
-struct Checkpointer::Attempt {
-  bool stop;
-  ProgressSink& sink;
-  statefile::Store store;
-  uint64_t epoch = 0;
-  std::string staging;  // directory of CRIU's images
-  std::optional<container::FreezeGuard> frozen;
-  Clock::time_point started = Clock::now(), held{};
-  Milliseconds stood_still{0};
-  uint64_t image_bytes = 0;
-  statefile::Manifest manifest;
-  statefile::ContainerRecord& container() { return manifest.containers.front(); }
-};
-
-Task<Result<CheckpointOutcome>> Checkpointer::take(bool stop, ProgressSink& sink) {
-  while (busy()) co_await idle_.wait();
-  if (job_.ended()) co_return fail(ErrorKind::kNotFound, "the job has ended");
-  idle_.reset();
-  dumped_ = cancelled_ = false;
-  auto store = job_.store();
-  Result<> outcome;
-  std::optional<Attempt> attempt;
-  if (store) {
-    attempt.emplace(Attempt{.stop = stop, .sink = sink, .store = std::move(*store)});
-    outcome = co_await run(*attempt);
-  } else {
-    outcome = fail(store.error());
-  }
-  sink.finished();
-  if (!job_.ended()) job_.set_phase("running");
-  last_failure_ = outcome ? "" : outcome.error().line();
-  if (!outcome && attempt) co_await undo(*attempt);
+Checkpointer::Checkpointer(Job& job)
+    : job_(job),
+      works_(job,
+             [this](const std::string& phase, WorkDone done) {
+               if (sink_) sink_->update(phase, done.done, done.total);
+             }),
+      member_(job.executor(), works_, limits_of(job.policy()),
+              [this](const coordinator::Answer& answer) {
+                if (sink_) sink_->finished();
+                act(coordinator_.on_answer(0, answer, machine_time()));
+              }),
+      coordinator_({""}, limits_of(job.policy())),
+      timer_(job.executor()),
+      idle_(job.executor()),
+      over_(job.executor()) {
   idle_.set();
-  if (!outcome) co_return fail(outcome.error());
-
-  last_epoch_ = attempt->epoch;
-  last_created_ = attempt->manifest.created;
-  last_stop_ = attempt->stood_still;
-  co_return CheckpointOutcome{
-      .epoch = attempt->epoch,
-      .path = paths::epoch_directory(attempt->store.directory(), attempt->epoch),
-      .stood_still = attempt->stood_still,
-      .total = since(attempt->started),
-      .memory_bytes = attempt->image_bytes,
-      .stored_bytes = attempt->container().statefile_size};
-}
-
-Task<Result<std::string>> Checkpointer::await(Worker worker, Deadline deadline,
-                                              std::function<void(WorkDone)> on_progress) {
-  worker_ = worker.pid();
-  auto result = co_await finish(std::move(worker), deadline, std::move(on_progress));
-  worker_ = 0;
-  if (!result && cancelled_) co_return fail(ErrorKind::kNotFound, "the job has ended");
-  co_return result;
-}
-
-void Checkpointer::cancel() {
-  cancelled_ = true;
-  if (worker_ > 0) ::kill(-worker_, SIGKILL);
-}
-
-Task<Result<>> Checkpointer::run(Attempt& attempt) {
-  if (auto r = co_await prepare(attempt); !r) co_return r;
-  if (auto r = co_await hold_until_dumped(attempt); !r) co_return r;
-  dumped_ = true;
-  if (auto r = co_await pack(attempt); !r) co_return r;
-  if (auto r = co_await commit(attempt); !r) co_return r;
-  job_.staging().remove_directory(std::to_string(attempt.epoch));
-  if (attempt.stop) {
-    attempt.stood_still = since(attempt.held);
-    job_.stopped_at_checkpoint();
-    // Killed while still frozen: nothing runs, and nothing is printed, beyond the checkpoint.
-    if (auto r = job_.cgroup().destroy(Deadline::in(20s)); !r) log::warning(r.error().line());
-  }
-  co_return Result<>();
-}
-
-Task<Result<>> Checkpointer::prepare(Attempt& attempt) {
-  job_.set_phase("preparing a checkpoint");
-  auto worker = Worker::start("preparing the checkpoint directory", &job_.user(),
-                              [&](Progress&) -> Result<std::string> {
-                                if (auto r = attempt.store.sweep(); !r) return fail(r.error());
-                                auto epoch = attempt.store.next_epoch();
-                                if (!epoch) return fail(epoch.error());
-                                if (auto begun = attempt.store.begin(*epoch); !begun)
-                                  return fail(begun.error());
-                                return std::to_string(*epoch);
-                              });
-  if (!worker) co_return fail(worker.error());
-  auto epoch = co_await await(std::move(*worker), Deadline::in(kStoreWait));
-  if (!epoch) co_return fail(epoch.error());
-  attempt.epoch = std::stoull(*epoch);
-  auto staging = job_.staging().make_directory(*epoch);
-  if (!staging) co_return fail(staging.error());
-  attempt.staging = *staging;
-  attempt.manifest = job_.about();
-  attempt.manifest.epoch = attempt.epoch;
-  attempt.manifest.containers.resize(1);
-  co_return co_await warm_staging(attempt);
-}
-
-// While the job still runs.  A quarter of the room stays for what else the node does.
-Task<Result<>> Checkpointer::warm_staging(Attempt& attempt) {
-  auto processes = job_.cgroup().processes();
-  if (!processes) co_return fail(processes.error());
-  const auto survey = criu::survey(job_.init_pid(), *processes);
-  if (!survey || survey->memory > job_.staging().free_bytes() / 4 * 3) co_return Result<>();
-  auto worker = Worker::start("warming staging up", nullptr, [&](Progress&) -> Result<std::string> {
-    warm_up(attempt.staging, survey->memory);
-    return std::string();
-  });
-  if (!worker) co_return fail(worker.error());
-  auto warm = co_await await(std::move(*worker), Deadline::in(kWarmWait));
-  if (!warm && cancelled_) co_return fail(warm.error());
-  co_return Result<>();
 }
 
 // What is only for a moment (a connection that is being made, in MPI_Init for example) has passed
 // the next time.
-Task<Result<>> Checkpointer::hold_until_dumped(Attempt& attempt) {
-  for (int attempts = 1;; attempts++) {
-    auto held = co_await hold_and_dump(attempt);
-    if (held || held.error().kind() != ErrorKind::kBusy || attempts == kDumpAttempts ||
-        job_.ended())
-      co_return held;
-    log::debug("dumping again: " + held.error().line());
-    auto staging = job_.staging().make_directory(std::to_string(attempt.epoch));
-    if (!staging) co_return fail(staging.error());
-    asio::steady_timer pause(job_.executor(), attempts * 100ms);
-    co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
+Task<Result<CheckpointOutcome>> Checkpointer::take(bool stop, ProgressSink& sink) {
+  while (busy()) co_await idle_.wait();
+  if (job_.ended()) co_return fail(ErrorKind::kNotFound, "the job has ended");
+  idle_.reset();
+  cancelled_ = false;
+  sink_ = &sink;
+  auto outcome = co_await attempt(stop);
+  for (int again = 1; again < kAttempts; again++) {
+    if (outcome || outcome.error().kind() != ErrorKind::kBusy || job_.ended()) break;
+    log::debug("dumping again: " + outcome.error().line());
+    asio::steady_timer pause(job_.executor(), again * 100ms);
+    co_await pause.async_wait(kQuietly);
+    outcome = co_await attempt(stop);
   }
-}
-
-// From here the job stands still; every way out lets it go on, except a successful dump before a
-// stop.
-Task<Result<>> Checkpointer::hold_and_dump(Attempt& attempt) {
-  job_.set_phase("dumping");
-  if (auto r = co_await job_.park(); !r) co_return r;
-  attempt.held = Clock::now();
-  Result<> outcome;
-  auto frozen = container::FreezeGuard::freeze(job_.cgroup(), Deadline::in(30s));
-  if (frozen) {
-    attempt.frozen.emplace(std::move(*frozen));
-    attempt.manifest.times.freeze = static_cast<uint64_t>(since(attempt.held).count());
-    outcome = look(attempt);
-    if (outcome) outcome = co_await dump(attempt);
-  } else {
-    outcome = fail(frozen.error());
+  sink.finished();
+  sink_ = nullptr;
+  if (!job_.ended()) job_.set_phase("running");
+  last_failure_ = outcome ? "" : outcome.error().line();
+  if (outcome) {
+    last_epoch_ = outcome->epoch;
+    last_created_ = manifest_.created;
+    last_stop_ = outcome->stood_still;
   }
-  attempt.sink.finished();
-  const bool stays = attempt.stop && outcome;
-  if (!stays) {
-    attempt.frozen.reset();
-    attempt.stood_still = since(attempt.held);
-    if (auto r = co_await job_.reopen(); !r && outcome) outcome = r;
-    attempt.manifest.times.thaw =
-        static_cast<uint64_t>((since(attempt.held) - attempt.stood_still).count());
-  }
+  idle_.set();
   co_return outcome;
 }
 
-Result<> Checkpointer::look(Attempt& attempt) {
-  auto processes = job_.cgroup().processes();
-  if (!processes) return fail(processes.error());
-  auto survey = criu::survey(job_.init_pid(), *processes);
-  if (!survey) return fail(survey.error().during("looking at the job's processes"));
-  if (!survey->obstacles.empty())
-    return fail(ErrorKind::kUnfit, "the job cannot be dumped: " + survey->obstacles.front(),
-                survey->obstacles.size() > 1
-                    ? "and " + std::to_string(survey->obstacles.size() - 1) + " more such"
-                    : "");
-  const uint64_t free = job_.staging().free_bytes();
-  if (survey->memory > free)
-    return fail(ErrorKind::kNoSpace,
-                "the job holds about " + format_bytes(survey->memory) + ", and staging in " +
-                    job_.staging().path() + " has room for " + format_bytes(free),
-                "name a larger file system with --staging");
-  auto& record = attempt.container();
-  record.hostname = {};
-  record.network_key = job_.network_key();
-  record.files = std::move(survey->files);
-  record.ranks = rank_records(job_.rank_pids(), *processes);
-  const auto mountinfo = read_file("/proc/" + std::to_string(job_.init_pid()) + "/mountinfo");
-  if (!mountinfo) return fail(mountinfo.error());
-  auto mounts = container::real_mounts_from(*mountinfo);
-  if (!mounts) return fail(mounts.error());
-  for (const auto& mount : *mounts) record.mounts.push_back({mount.destination, mount.type});
-  return {};
-}
-
-Task<Result<>> Checkpointer::dump(Attempt& attempt) {
-  const auto start = Clock::now();
-  criu::DumpRequest request{.init = job_.init_pid(),
-                            .images = attempt.staging,
-                            .freeze_cgroup = job_.cgroup().path(),
-                            .network_inode = job_.network_inode(),
-                            .network_key = job_.network_key(),
-                            .mounts = {},
-                            .tools = tools_for_criu(),
-                            .deadline = Deadline::in(job_.policy().hold_limit)};
-  uint64_t memory = 0;
-  for (const auto& rank : attempt.container().ranks) memory += rank.memory;
-  for (const auto& mount : attempt.container().mounts)
-    request.mounts.push_back({mount.destination});
-  auto worker = Worker::start("the dump", nullptr, [&](Progress&) -> Result<std::string> {
-    auto criu = criu::make_criu();
-    auto version = criu->version();
-    if (!version) return fail(version.error());
-    if (auto r = criu->dump(request); !r) return fail(r.error());
-    return version->text();
-  });
-  if (!worker) co_return fail(worker.error());
-  // The dump itself tells nothing on its way; the growing images do.
-  std::optional<Ticker> watch;
-  watch.emplace(job_.executor(), 200ms, [&attempt, memory] {
-    attempt.sink.update("dump", image_bytes(attempt.staging), memory);
-  });
-  auto version =
-      co_await await(std::move(*worker), Deadline::in(job_.policy().hold_limit + kCallOff));
-  watch.reset();
-  if (!version) {
-    // If the worker was lost, CRIU may still be at work in the processes: it must be out before
-    // they are thawed.
-    const std::string images = attempt.staging;
-    auto waiter = Worker::start("waiting for CRIU", nullptr, [&](Progress&) -> Result<std::string> {
-      auto r = criu::await_dump_end(images, Deadline::in(kCallOff));
-      return r ? Result<std::string>("") : fail(r.error());
-    });
-    if (waiter)
-      if (auto out = co_await finish(std::move(*waiter), Deadline::in(2 * kCallOff)); !out)
-        log::warning(out.error().line());
-    co_return fail(version.error());
+Task<Result<CheckpointOutcome>> Checkpointer::attempt(bool stop) {
+  const auto started = Clock::now();
+  job_.set_phase("preparing a checkpoint");
+  auto store = job_.store();
+  if (!store) co_return fail(store.error());
+  store_ = std::move(*store);
+  auto epoch = co_await begin_epoch(*store_);
+  if (!epoch) co_return fail(epoch.error());
+  if (cancelled_) {
+    co_await discard(*epoch);
+    co_return fail(ErrorKind::kNotFound, "the job has ended");
   }
-  attempt.manifest.criu_version = *version;
-  attempt.manifest.times.dump = static_cast<uint64_t>(since(start).count());
-  co_return Result<>();
+  report_.reset();
+  over_.reset();
+  auto begun = coordinator_.begin({Operation::kCheckpoint, *epoch, stop}, machine_time());
+  if (!begun) {
+    co_await discard(*epoch);
+    co_return fail(begun.error());
+  }
+  act(*begun);
+  co_await over_.wait();
+  if (report_->outcome == Outcome::kDone) co_return outcome(started, stop);
+  if (cancelled_) co_return fail(ErrorKind::kNotFound, "the job has ended");
+  co_return fail(*report_->cause);
 }
 
-Task<Result<>> Checkpointer::pack(Attempt& attempt) {
-  job_.set_phase("packing");
-  const auto start = Clock::now();
-  auto images = open_images(attempt.staging);
-  if (!images) co_return fail(images.error());
-  attempt.image_bytes = images->bytes;
-  auto& manifest = attempt.manifest;
-  manifest.created = utc_now();
+Task<Result<uint64_t>> Checkpointer::begin_epoch(statefile::Store& store) {
+  auto worker = Worker::start("preparing the checkpoint directory", &job_.user(),
+                              [&](Progress&) -> Result<std::string> {
+                                if (auto r = store.sweep(); !r) return fail(r.error());
+                                auto next = store.next_epoch();
+                                if (!next) return fail(next.error());
+                                const uint64_t epoch = std::max(*next, tried_ + 1);
+                                if (auto begun = store.begin(epoch); !begun)
+                                  return fail(begun.error());
+                                return std::to_string(epoch);
+                              });
+  if (!worker) co_return fail(worker.error());
+  auto epoch = co_await finish(std::move(*worker), Deadline::in(kStoreWait));
+  if (!epoch) co_return fail(epoch.error());
+  tried_ = std::stoull(*epoch);
+  co_return tried_;
+}
+
+void Checkpointer::act(const coordinator::Actions& actions) {
+  for (const auto& action : actions) {
+    if (const auto* send = std::get_if<coordinator::Send>(&action)) {
+      if (send->command.step == Step::kFreeze) held_ = Clock::now();
+      asio::post(job_.executor(), [this, command = send->command] { member_.command(command); });
+    } else if (const auto* what = std::get_if<coordinator::Commit>(&action)) {
+      asio::co_spawn(job_.executor(), commit(*what), asio::detached);
+    } else if (const auto* gone = std::get_if<coordinator::Discard>(&action)) {
+      asio::co_spawn(job_.executor(), discard(gone->epoch), asio::detached);
+    } else {
+      report_ = std::get<coordinator::Report>(action);
+      if (busy_with_store_ == 0) over_.set();
+    }
+  }
+  arm();
+}
+
+void Checkpointer::arm() {
+  timer_.cancel();
+  const auto at = coordinator_.next_wakeup();
+  if (!at) return;
+  timer_.expires_at(Clock::time_point(*at));
+  timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) act(coordinator_.on_time(machine_time()));
+  });
+}
+
+bool Checkpointer::dumped() const {
+  const auto step = coordinator_.step();
+  return step && (*step == Step::kGo || *step == Step::kPack || *step == Step::kCommit ||
+                  *step == Step::kFinish || *step == Step::kEnd);
+}
+
+void Checkpointer::cancel() {
+  cancelled_ = true;
+  act(coordinator_.cancel(Error(ErrorKind::kNotFound, "the job has ended"), machine_time()));
+}
+
+// ---- what is the lead's alone
+
+Result<statefile::Manifest> Checkpointer::manifest(uint64_t epoch) const {
+  statefile::Manifest manifest = job_.about();
+  manifest.epoch = epoch;
   manifest.stdout_bytes = job_.output_at_park().out;
   manifest.stderr_bytes = job_.output_at_park().err;
-  auto& record = attempt.container();
-  record.statefile = paths::statefile(record.index);
-
-  const auto body = [&](Progress& progress) -> Result<std::string> {
-    progress.total(images->bytes);
-    const std::string path = attempt.store.tentative_statefile(attempt.epoch, record.index);
-    if (auto r = statefile::pack(path, manifest, record, images->images, {},
-                                 [&](uint64_t n) { progress.add(n); });
-        !r)
-      return fail(r.error());
-    return statefile::to_json(record);
-  };
-  auto worker = Worker::start("packing", &job_.user(), body);
-  if (!worker) co_return fail(worker.error());
-  auto packed = co_await await(std::move(*worker), Deadline::in(kPackWait),
-                               [&](WorkDone p) { attempt.sink.update("pack", p.done, p.total); });
-  if (!packed) co_return fail(packed.error());
-  auto parsed = statefile::container_from_json(*packed);
-  if (!parsed) co_return fail(parsed.error().during("the packer's report"));
-  record = std::move(*parsed);
-  manifest.times.pack = static_cast<uint64_t>(since(start).count());
-  co_return co_await read_back(attempt);
+  for (const std::string& answer : coordinator_.answers(Step::kPack)) {
+    auto packed = packed_from_text(answer);
+    if (!packed) return fail(packed.error());
+    manifest.created = packed->created;
+    manifest.criu_version = packed->criu_version;
+    manifest.times = packed->times;
+    manifest.containers.push_back(std::move(packed->record));
+  }
+  return manifest;
 }
 
-// What cannot be read as it was written must not become permanent.
-Task<Result<>> Checkpointer::read_back(Attempt& attempt) {
-  const auto start = Clock::now();
-  const auto& record = attempt.container();
-  const auto body = [&](Progress& progress) -> Result<std::string> {
-    progress.total(attempt.image_bytes);
-    const std::string path = attempt.store.tentative_statefile(attempt.epoch, record.index);
-    if (auto r = statefile::verify(path, record, [&](uint64_t n) { progress.add(n); }); !r)
-      return fail(r.error().during("reading back what was written"));
-    if (auto r = attempt.store.seal(attempt.epoch, record.index); !r) return fail(r.error());
-    return std::string();
+Task<> Checkpointer::commit(coordinator::Commit what) {
+  const auto say = [&](coordinator::CommitOutcome outcome, std::optional<Error> why) {
+    act(coordinator_.on_commit(what.attempt, outcome, std::move(why), machine_time()));
   };
-  auto worker = Worker::start("reading back", &job_.user(), body);
-  if (!worker) co_return fail(worker.error());
-  auto verified = co_await await(std::move(*worker), Deadline::in(kPackWait), [&](WorkDone p) {
-    attempt.sink.update("verify", p.done, p.total);
-  });
-  if (!verified) co_return fail(verified.error());
-  attempt.manifest.times.verify = static_cast<uint64_t>(since(start).count());
-  co_return Result<>();
-}
-
-Task<Result<>> Checkpointer::commit(Attempt& attempt) {
+  auto manifest = this->manifest(what.epoch);
   auto key = statefile::load_signing_key(paths::kSigningKey, true);
-  if (!key) co_return fail(key.error());
-  auto bytes = statefile::manifest_bytes(attempt.manifest, *key);
-  if (!bytes) co_return fail(bytes.error());
+  Result<std::string> bytes;
+  if (!manifest || !key)
+    bytes = fail(manifest ? key.error() : manifest.error());
+  else
+    bytes = statefile::manifest_bytes(*manifest, *key);
+  if (!bytes) co_return say(coordinator::CommitOutcome::kNot, bytes.error());
+  manifest_ = std::move(*manifest);
   auto worker =
       Worker::start("writing the manifest", &job_.user(), [&](Progress&) -> Result<std::string> {
-        if (auto r = attempt.store.commit(attempt.epoch, *bytes); !r) return fail(r.error());
+        if (auto r = store_->commit(what.epoch, *bytes); !r) return fail(r.error());
         // Permanent from here: what fails now is only said.
-        auto pruned = attempt.store.prune(job_.policy().keep);
+        auto pruned = store_->prune(job_.policy().keep);
         return pruned ? "" : pruned.error().line();
       });
-  if (!worker) co_return fail(worker.error());
-  auto committed = co_await await(std::move(*worker), Deadline::in(kStoreWait));
-  if (!committed) co_return fail(committed.error());
-  if (!committed->empty()) log::warning("older checkpoints remain: " + *committed);
-  co_return Result<>();
+  if (!worker) co_return say(coordinator::CommitOutcome::kNot, worker.error());
+  auto committed = co_await finish(std::move(*worker), Deadline::in(kStoreWait));
+  if (committed && !committed->empty()) log::warning("older checkpoints remain: " + *committed);
+  if (committed) co_return say(coordinator::CommitOutcome::kPermanent, {});
+  // A worker that was lost may have renamed the manifest before.
+  const bool unknown = committed.error().kind() == ErrorKind::kTimeout ||
+                       committed.error().kind() == ErrorKind::kInternal;
+  say(unknown ? coordinator::CommitOutcome::kUnknown : coordinator::CommitOutcome::kNot,
+      committed.error());
 }
 
-Task<> Checkpointer::undo(Attempt& attempt) {
-  cancelled_ = false;  // this much is done in any case
-  if (attempt.frozen) {
-    attempt.frozen.reset();
-    (void)co_await job_.reopen();
-  }
-  job_.staging().remove_directory(std::to_string(attempt.epoch));
-  if (attempt.epoch == 0) co_return;
+Task<> Checkpointer::discard(uint64_t epoch) {
+  busy_with_store_++;
   auto worker = Worker::start("removing the tentative checkpoint", &job_.user(),
                               [&](Progress&) -> Result<std::string> {
-                                if (auto r = attempt.store.abort(attempt.epoch); !r)
-                                  return fail(r.error());
+                                if (auto r = store_->abort(epoch); !r) return fail(r.error());
                                 return std::string();
                               });
-  if (!worker) co_return;
-  auto removed = co_await await(std::move(*worker), Deadline::in(kStoreWait));
-  if (!removed && removed.error().kind() != ErrorKind::kNotFound)
-    log::warning("a tentative checkpoint remains until the next one: " + removed.error().line());
+  if (worker) {
+    auto removed = co_await finish(std::move(*worker), Deadline::in(kStoreWait));
+    if (!removed && removed.error().kind() != ErrorKind::kNotFound)
+      log::warning("a tentative checkpoint remains until the next one: " + removed.error().line());
+  }
+  if (--busy_with_store_ == 0 && report_) over_.set();
+}
+
+CheckpointOutcome Checkpointer::outcome(Clock::time_point started, bool stop) const {
+  const auto now = Clock::now();
+  CheckpointOutcome outcome{.epoch = manifest_.epoch,
+                            .path = paths::epoch_directory(store_->directory(), manifest_.epoch),
+                            .total = std::chrono::duration_cast<Milliseconds>(now - started)};
+  for (const std::string& answer : coordinator_.answers(Step::kPack)) {
+    const auto packed = packed_from_text(answer);
+    if (!packed) continue;
+    outcome.stood_still = std::max(outcome.stood_still, packed->stood_still);
+    outcome.memory_bytes += packed->image_bytes;
+    outcome.stored_bytes += packed->record.statefile_size;
+  }
+  if (stop) outcome.stood_still = std::chrono::duration_cast<Milliseconds>(now - held_);
+  return outcome;
 }
 
 }  // namespace stillpoint::agent

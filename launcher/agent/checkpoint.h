@@ -1,17 +1,22 @@
-// One checkpoint of a running job, from the quiesce to the permanent manifest:
+// Checkpoints of a running job, seen from the agent that leads it: drives the coordinator's state
+// machine (coordinator/coordinator.h) and does what is the lead's alone: the store's epochs, the
+// manifest.
 //
-//   prepare   as the user: the store is there and writable, a tentative epoch is begun   (job runs)
-//   hold      the supervisor closes its link; the container is frozen                    (job
-//   stands still) survey    what is open; what CRIU could not dump dump      CRIU, into staging
-//   release   thaw, link open again: the job is told to go on                            (job runs)
-//   pack      as the user: staging -> tentative statefile, fsync, verified, sealed
+//   begin     as the user: the store is there and writable, a tentative epoch is made
+//   rounds    the members' steps (works.h)
 //   commit    the manifest is signed, written and renamed: permanent; older ones go
+//   discard   as the user: a tentative epoch that came to nothing is removed
 //
-// An error in any phase undoes the tentative epoch and the staging, and the job runs on.  With
-// `stop` the container stays frozen until the commit and is then ended.
+// Whatever fails before the commit, the job runs on.
 #pragma once
 
+#include <boost/asio/steady_timer.hpp>
+#include <map>
+
 #include "launcher/agent/job.h"
+#include "launcher/agent/member_driver.h"
+#include "launcher/agent/works.h"
+#include "launcher/coordinator/coordinator.h"
 
 namespace stillpoint::agent {
 
@@ -24,15 +29,14 @@ struct CheckpointOutcome {
 
 class Checkpointer {
  public:
-  explicit Checkpointer(Job& job) : job_(job), idle_(job.executor()) { idle_.set(); }
+  explicit Checkpointer(Job& job);
 
   // One at a time: a call that comes meanwhile waits for the one before.
   Task<Result<CheckpointOutcome>> take(bool stop, ProgressSink& sink);
 
   bool busy() const { return !idle_.is_set(); }
-  bool dumped() const {
-    return dumped_;
-  }  // the one under way has its dump: worth finishing if the job fails
+  // The one under way has its dump: worth finishing if the job fails.
+  bool dumped() const;
   Task<> idle() { co_await idle_.wait(); }
   void cancel();  // the one under way is ended and undone
 
@@ -46,25 +50,30 @@ class Checkpointer {
   }
 
  private:
-  struct Attempt;
-  Task<Result<>> run(Attempt& attempt);
-  Task<Result<>> prepare(Attempt& attempt);
-  Task<Result<>> hold_until_dumped(Attempt& attempt);
-  Task<Result<>> hold_and_dump(Attempt& attempt);
-  Task<Result<>> dump(Attempt& attempt);
-  Task<Result<>> warm_staging(Attempt& attempt);
-  Task<Result<>> pack(Attempt& attempt);
-  Task<Result<>> read_back(Attempt& attempt);
-  Task<Result<>> commit(Attempt& attempt);
-  Task<> undo(Attempt& attempt);
-  Result<> look(Attempt& attempt);
-  Task<Result<std::string>> await(Worker worker, Deadline deadline,
-                                  std::function<void(WorkDone)> on_progress = {});
+  using Clock = std::chrono::steady_clock;
+  Task<Result<CheckpointOutcome>> attempt(bool stop);
+  Task<Result<uint64_t>> begin_epoch(statefile::Store& store);
+  void act(const coordinator::Actions& actions);
+  void arm();
+  Task<> commit(coordinator::Commit what);
+  Task<> discard(uint64_t epoch);
+  Result<statefile::Manifest> manifest(uint64_t epoch) const;
+  CheckpointOutcome outcome(Clock::time_point started, bool stop) const;
 
   Job& job_;
-  Event idle_;
-  bool dumped_ = false, cancelled_ = false;
-  pid_t worker_ = 0;  // the worker under way, 0: none
+  Works works_;
+  MemberDriver member_;
+  coordinator::Coordinator coordinator_;
+  asio::steady_timer timer_;
+  Event idle_, over_;
+  ProgressSink* sink_ = nullptr;
+  std::optional<statefile::Store> store_;
+  std::optional<coordinator::Report> report_;
+  statefile::Manifest manifest_;  // of the attempt under way
+  uint64_t tried_ = 0;            // the last epoch that was begun
+  unsigned busy_with_store_ = 0;  // commits and discards under way
+  Clock::time_point held_{};
+  bool cancelled_ = false;
   uint64_t last_epoch_ = 0;
   std::string last_created_, last_failure_;
   Milliseconds last_stop_{0};

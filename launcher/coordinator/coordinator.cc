@@ -16,7 +16,7 @@ Result<Actions> Coordinator::begin(const Request& request, Time now) {
   if (seats_.empty() || seats_.size() > kMostMembers)
     return fail(ErrorKind::kInternal, "a job of " + std::to_string(seats_.size()) + " containers");
   for (const Seat& seat : seats_)
-    if (seat.lost) return fail(seat.lost->during("node " + seat.node));
+    if (seat.lost) return fail(seat.place(*seat.lost));
 
   const bool checkpoint = request.operation == Operation::kCheckpoint;
   asked_ = {.attempt = ++last_attempt_,
@@ -61,7 +61,7 @@ void Coordinator::enter(const Round& round, Time now, Actions& out) {
     Seat& seat = seats_[member];
     seat.answered = seat.lost.has_value();
     if (seat.lost)
-      unconfirmed_.push_back({member, seat.lost->during("node " + seat.node)});
+      unconfirmed_.push_back({member, seat.place(*seat.lost)});
     else
       missing_++;
   }
@@ -86,7 +86,7 @@ void Coordinator::answered(MemberId member) {
 
 void Coordinator::note(MemberId member, const Error& why) {
   if (seats_[member].answered) return;
-  unconfirmed_.push_back({member, why.during("node " + seats_[member].node)});
+  unconfirmed_.push_back({member, seats_[member].place(why)});
   answered(member);
 }
 
@@ -97,8 +97,9 @@ Actions Coordinator::on_answer(MemberId from, const Answer& answer, Time now) {
   const bool current = answer.step == round_->step && round_->failure != Failure::kDecides;
   if (!answer.result && undoable()) {
     // A no counts for the whole attempt, whatever it answers.
-    const std::string where = "node " + seats_[from].node + ": " + std::string(name(answer.step));
-    give_up(answer.result.error().during(where), now, out);
+    const Seat& seat = seats_[from];
+    const Error& why = answer.result.error();
+    give_up(seat.node.empty() ? why : seat.place(why.during(name(answer.step))), now, out);
     return out;
   }
   if (!current || seats_[from].answered) return out;
@@ -117,7 +118,7 @@ Actions Coordinator::on_lost(MemberId member, const Error& why, Time now) {
   if (member >= seats_.size() || seats_[member].lost) return out;
   seats_[member].lost = why;
   if (undoable()) {
-    give_up(why.during("node " + seats_[member].node), now, out);
+    give_up(seats_[member].place(why), now, out);
   } else if (busy() && round_->failure == Failure::kNoted) {
     note(member, why);
     if (missing_ == 0) proceed(now, out);
@@ -187,10 +188,10 @@ void Coordinator::bound_passed(Time now, Actions& out) {
 // Who keeps the others waiting.
 Error Coordinator::silence() const {
   const auto first = std::ranges::find(seats_, false, &Seat::answered);
-  std::string what = "node " + first->node + ": no answer to '" + std::string(name(asked_.step)) +
-                     "' within " + std::to_string((limits_.*round_->bound).count()) + " ms";
+  std::string what = "no answer to '" + std::string(name(asked_.step)) + "' within " +
+                     std::to_string((limits_.*round_->bound).count()) + " ms";
   if (missing_ > 1) what += ", nor from " + std::to_string(missing_ - 1) + " other";
-  return Error(ErrorKind::kTimeout, std::move(what));
+  return first->place(Error(ErrorKind::kTimeout, std::move(what)));
 }
 
 void Coordinator::report(Actions& out) {

@@ -65,7 +65,8 @@ using Actions = std::vector<Action>;
 
 class Coordinator {
  public:
-  // The members' node names, for messages, in the order of their numbers.
+  // The members' node names, for messages, in the order of their numbers.  An empty name, of a job
+  // on one node, is left out.
   explicit Coordinator(std::vector<std::string> nodes, Limits limits = {});
 
   // kBusy if an operation is under way, kNotFound after a stop that is permanent, the loss if a
@@ -94,6 +95,10 @@ class Coordinator {
     std::string node;
     std::optional<Error> lost;
     bool answered = false;
+
+    Error place(const Error& error) const {
+      return node.empty() ? error : error.during("node " + node);
+    }
   };
   bool undoable() const { return round_ != nullptr && round_->failure == Failure::kUndo; }
   void proceed(Time now, Actions& out);

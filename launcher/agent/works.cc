@@ -1,0 +1,351 @@
+#include "launcher/agent/works.h"
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/paths.h"
+#include "criu-glue/criu/criu.h"
+#include "criu-glue/criu/survey.h"
+#include "criu-glue/statefile/pack.h"
+#include "launcher/agent/launch.h"
+#include "launcher/agent/node_facts.h"
+
+namespace stillpoint::agent {
+
+using namespace std::chrono_literals;
+using coordinator::Step;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+Milliseconds since(Clock::time_point start) {
+  return std::chrono::duration_cast<Milliseconds>(Clock::now() - start);
+}
+uint64_t count_since(Clock::time_point start) {
+  return static_cast<uint64_t>(since(start).count());
+}
+
+constexpr auto kFreezeWait = 30s;
+constexpr auto kCallOff = 60s;   // for CRIU to undo a dump that is called off
+constexpr auto kWarmWait = 60s;  // then it is too much to be warmed
+constexpr auto kPackWait = 24h;  // bounded by the size of memory and the speed of the file system
+
+}  // namespace
+
+std::string to_text(const PackedContainer& packed) {
+  return nlohmann::json{{"record", statefile::to_json(packed.record)},
+                        {"freeze", packed.times.freeze},
+                        {"dump", packed.times.dump},
+                        {"thaw", packed.times.thaw},
+                        {"pack", packed.times.pack},
+                        {"verify", packed.times.verify},
+                        {"image_bytes", packed.image_bytes},
+                        {"stood_still", packed.stood_still.count()},
+                        {"criu", packed.criu_version},
+                        {"created", packed.created}}
+      .dump();
+}
+
+Result<PackedContainer> packed_from_text(const std::string& text) {
+  PackedContainer packed;
+  try {
+    const auto json = nlohmann::json::parse(text);
+    auto record = statefile::container_from_json(json.at("record").get<std::string>());
+    if (!record) return fail(record.error());
+    packed.record = std::move(*record);
+    packed.times = {json.at("freeze"), json.at("dump"), json.at("thaw"), json.at("pack"),
+                    json.at("verify")};
+    packed.image_bytes = json.at("image_bytes");
+    packed.stood_still = Milliseconds(json.at("stood_still").get<int64_t>());
+    packed.criu_version = json.at("criu");
+    packed.created = json.at("created");
+  } catch (const nlohmann::json::exception& e) {
+    return fail(ErrorKind::kProtocol, std::string("a member's report: ") + e.what());
+  }
+  return packed;
+}
+
+struct Works::Attempt {
+  uint64_t epoch = 0;
+  bool stop = false;
+  std::string staging;  // directory of CRIU's images
+  std::optional<container::FreezeGuard> frozen;
+  bool parked = false;
+  Clock::time_point held{};
+  PackedContainer packed;
+};
+
+Works::Works(Job& job, OnProgress on_progress) : job_(job), on_progress_(std::move(on_progress)) {}
+Works::~Works() = default;
+
+Task<Result<std::string>> Works::perform(coordinator::Work work) {
+  called_off_ = false;
+  if (work.step == Step::kPrepare) {
+    attempt_ = std::make_unique<Attempt>();
+    attempt_->epoch = work.epoch;
+    attempt_->stop = work.stop;
+  }
+  if (!attempt_) co_return fail(ErrorKind::kInternal, "a step of a checkpoint that was not begun");
+  Result<> done;
+  switch (work.step) {
+    case Step::kPrepare:
+      done = co_await prepare();
+      break;
+    case Step::kFreeze:
+      done = co_await freeze();
+      break;
+    case Step::kDrain:  // on one node nothing is in flight between containers
+    case Step::kLock:
+      break;
+    case Step::kDump:
+      done = co_await dump();
+      break;
+    case Step::kGo:
+      done = co_await go();
+      break;
+    case Step::kPack:
+      co_return co_await pack();
+    case Step::kFinish:
+    case Step::kAbort:
+      done = co_await finish();
+      break;
+    case Step::kEnd:
+      done = co_await end();
+      break;
+    default:
+      done = fail(ErrorKind::kInternal, "no step of a checkpoint");
+  }
+  if (!done) co_return fail(done.error());
+  co_return std::string();
+}
+
+void Works::call_off() {
+  called_off_ = true;
+  if (worker_ > 0) ::kill(-worker_, SIGKILL);
+}
+
+Task<Result<std::string>> Works::await(Worker worker, Deadline deadline,
+                                       std::function<void(WorkDone)> on_progress) {
+  worker_ = worker.pid();
+  auto result = co_await stillpoint::finish(std::move(worker), deadline, std::move(on_progress));
+  worker_ = 0;
+  if (!result && called_off_) co_return fail(ErrorKind::kNotFound, "it was called off");
+  co_return result;
+}
+
+// ---- while the job runs
+
+Task<Result<>> Works::prepare() {
+  auto staging = job_.staging().make_directory(std::to_string(attempt_->epoch));
+  if (!staging) co_return fail(staging.error());
+  attempt_->staging = *staging;
+  co_await warm_staging();
+  co_return Result<>();
+}
+
+// A quarter of the room stays for what else the node does.
+Task<> Works::warm_staging() {
+  auto processes = job_.cgroup().processes();
+  if (!processes) co_return;
+  const auto survey = criu::survey(job_.init_pid(), *processes);
+  if (!survey || survey->memory > job_.staging().free_bytes() / 4 * 3) co_return;
+  auto worker = Worker::start("warming staging up", nullptr, [&](Progress&) -> Result<std::string> {
+    warm_up(attempt_->staging, survey->memory);
+    return std::string();
+  });
+  if (worker) (void)co_await await(std::move(*worker), Deadline::in(kWarmWait));
+}
+
+// ---- while it stands still
+
+Task<Result<>> Works::freeze() {
+  job_.set_phase("dumping");
+  auto parked = co_await job_.park();
+  if (!parked) co_return parked;
+  attempt_->parked = true;
+  attempt_->held = Clock::now();
+  auto frozen = container::FreezeGuard::freeze(job_.cgroup(), Deadline::in(kFreezeWait));
+  if (!frozen) co_return fail(frozen.error());
+  attempt_->frozen.emplace(std::move(*frozen));
+  attempt_->packed.times.freeze = count_since(attempt_->held);
+  co_return look();
+}
+
+Result<> Works::look() {
+  auto processes = job_.cgroup().processes();
+  if (!processes) return fail(processes.error());
+  auto survey = criu::survey(job_.init_pid(), *processes);
+  if (!survey) return fail(survey.error().during("looking at the job's processes"));
+  if (!survey->obstacles.empty())
+    return fail(ErrorKind::kUnfit, "the job cannot be dumped: " + survey->obstacles.front(),
+                survey->obstacles.size() > 1
+                    ? "and " + std::to_string(survey->obstacles.size() - 1) + " more such"
+                    : "");
+  const uint64_t free = job_.staging().free_bytes();
+  if (survey->memory > free)
+    return fail(ErrorKind::kNoSpace,
+                "the job holds about " + format_bytes(survey->memory) + ", and staging in " +
+                    job_.staging().path() + " has room for " + format_bytes(free),
+                "name a larger file system with --staging");
+  auto& record = attempt_->packed.record;
+  record.index = 0;
+  record.hostname = {};
+  record.network_key = job_.network_key();
+  record.files = std::move(survey->files);
+  record.ranks = rank_records(job_.rank_pids(), *processes);
+  const auto mountinfo = read_file("/proc/" + std::to_string(job_.init_pid()) + "/mountinfo");
+  if (!mountinfo) return fail(mountinfo.error());
+  auto mounts = container::real_mounts_from(*mountinfo);
+  if (!mounts) return fail(mounts.error());
+  for (const auto& mount : *mounts) record.mounts.push_back({mount.destination, mount.type});
+  return {};
+}
+
+Task<Result<>> Works::dump() {
+  const auto start = Clock::now();
+  criu::DumpRequest request{.init = job_.init_pid(),
+                            .images = attempt_->staging,
+                            .freeze_cgroup = job_.cgroup().path(),
+                            .network_inode = job_.network_inode(),
+                            .network_key = job_.network_key(),
+                            .mounts = {},
+                            .tools = tools_for_criu(),
+                            .deadline = Deadline::in(job_.policy().hold_limit)};
+  uint64_t memory = 0;
+  for (const auto& rank : attempt_->packed.record.ranks) memory += rank.memory;
+  for (const auto& mount : attempt_->packed.record.mounts)
+    request.mounts.push_back({mount.destination});
+  auto worker = Worker::start("the dump", nullptr, [&](Progress&) -> Result<std::string> {
+    auto criu = criu::make_criu();
+    auto version = criu->version();
+    if (!version) return fail(version.error());
+    if (auto r = criu->dump(request); !r) return fail(r.error());
+    return version->text();
+  });
+  if (!worker) co_return fail(worker.error());
+  // The dump itself tells nothing on its way; the growing images do.
+  std::optional<Ticker> watch;
+  watch.emplace(job_.executor(), 200ms,
+                [this, memory] { on_progress_("dump", {image_bytes(attempt_->staging), memory}); });
+  auto version =
+      co_await await(std::move(*worker), Deadline::in(job_.policy().hold_limit + kCallOff));
+  watch.reset();
+  if (!version) {
+    // If the worker was lost, CRIU may still be at work in the processes: it must be out before
+    // they are thawed.
+    const std::string images = attempt_->staging;
+    auto waiter = Worker::start("waiting for CRIU", nullptr, [&](Progress&) -> Result<std::string> {
+      auto r = criu::await_dump_end(images, Deadline::in(kCallOff));
+      return r ? Result<std::string>("") : fail(r.error());
+    });
+    if (waiter)
+      if (auto out = co_await stillpoint::finish(std::move(*waiter), Deadline::in(2 * kCallOff)); !out)
+        log::warning(out.error().line());
+    co_return fail(version.error());
+  }
+  attempt_->packed.criu_version = *version;
+  attempt_->packed.times.dump = count_since(start);
+  co_return Result<>();
+}
+
+Task<Result<>> Works::go() {
+  attempt_->frozen.reset();
+  const auto still = since(attempt_->held);
+  if (auto r = co_await job_.reopen(); !r) co_return r;
+  attempt_->parked = false;
+  attempt_->packed.stood_still = still;
+  attempt_->packed.times.thaw = static_cast<uint64_t>((since(attempt_->held) - still).count());
+  co_return Result<>();
+}
+
+// ---- in its back
+
+// The lead has made the epoch's directory and holds the lock of the store.
+Result<statefile::Store> Works::store() const {
+  return statefile::Store::open_existing(
+      paths::job_directory(job_.policy().directory, job_.about().job, job_.about().step));
+}
+
+Task<Result<std::string>> Works::pack() {
+  job_.set_phase("packing");
+  const auto start = Clock::now();
+  auto images = open_images(attempt_->staging);
+  if (!images) co_return fail(images.error());
+  auto store = this->store();
+  if (!store) co_return fail(store.error());
+  PackedContainer& packed = attempt_->packed;
+  packed.image_bytes = images->bytes;
+  packed.record.statefile = paths::statefile(packed.record.index);
+  statefile::Manifest about = job_.about();
+  about.epoch = attempt_->epoch;
+  about.created = packed.created = utc_now();
+  about.criu_version = packed.criu_version;
+
+  const auto body = [&](Progress& progress) -> Result<std::string> {
+    progress.total(images->bytes);
+    const std::string path = store->tentative_statefile(attempt_->epoch, packed.record.index);
+    if (auto r = statefile::pack(path, about, packed.record, images->images, {},
+                                 [&](uint64_t n) { progress.add(n); });
+        !r)
+      return fail(r.error());
+    return statefile::to_json(packed.record);
+  };
+  auto worker = Worker::start("packing", &job_.user(), body);
+  if (!worker) co_return fail(worker.error());
+  auto report = co_await await(std::move(*worker), Deadline::in(kPackWait),
+                               [this](WorkDone done) { on_progress_("pack", done); });
+  if (!report) co_return fail(report.error());
+  auto parsed = statefile::container_from_json(*report);
+  if (!parsed) co_return fail(parsed.error().during("the packer's report"));
+  packed.record = std::move(*parsed);
+  packed.times.pack = count_since(start);
+  if (auto r = co_await read_back(*store); !r) co_return fail(r.error());
+  co_return to_text(packed);
+}
+
+// What cannot be read as it was written must not become permanent.
+Task<Result<>> Works::read_back(const statefile::Store& store) {
+  const auto start = Clock::now();
+  const PackedContainer& packed = attempt_->packed;
+  const auto body = [&](Progress& progress) -> Result<std::string> {
+    progress.total(packed.image_bytes);
+    const std::string path = store.tentative_statefile(attempt_->epoch, packed.record.index);
+    if (auto r = statefile::verify(path, packed.record, [&](uint64_t n) { progress.add(n); }); !r)
+      return fail(r.error().during("reading back what was written"));
+    if (auto r = store.seal(attempt_->epoch, packed.record.index); !r) return fail(r.error());
+    return std::string();
+  };
+  auto worker = Worker::start("reading back", &job_.user(), body);
+  if (!worker) co_return fail(worker.error());
+  auto verified = co_await await(std::move(*worker), Deadline::in(kPackWait),
+                                 [this](WorkDone done) { on_progress_("verify", done); });
+  if (!verified) co_return fail(verified.error());
+  attempt_->packed.times.verify = count_since(start);
+  co_return Result<>();
+}
+
+// ---- how it ends
+
+// Whether it succeeded or is undone: the job runs, staging goes.
+Task<Result<>> Works::finish() {
+  Result<> running;
+  if (attempt_->parked) running = co_await go();
+  job_.staging().remove_directory(std::to_string(attempt_->epoch));
+  attempt_.reset();
+  co_return running;
+}
+
+Task<Result<>> Works::end() {
+  job_.stopped_at_checkpoint();
+  // Killed while still frozen: nothing runs, and nothing is printed, beyond the checkpoint.
+  if (auto r = job_.cgroup().destroy(Deadline::in(20s)); !r) log::warning(r.error().line());
+  job_.staging().remove_directory(std::to_string(attempt_->epoch));
+  attempt_.reset();
+  co_return Result<>();
+}
+
+}  // namespace stillpoint::agent

@@ -1,0 +1,71 @@
+// What a member of a job does on its node in a checkpoint, step by step (coordinator/protocol.h):
+//
+//   prepare   staging is made and warmed up                                          (job runs)
+//   freeze    the supervisor closes its link; the container is frozen; what is open,
+//             and what CRIU could not dump                                  (job stands still)
+//   dump      CRIU, into staging
+//   go        thaw, link open again                                                  (job runs)
+//   pack      as the user: staging -> tentative statefile, fsync, read back, sealed
+//   finish    staging goes        end    the same, and the container with it
+//   abort     thaw, link open again, staging goes; the tentative epoch is the coordinator's to
+//   remove
+//
+// Drain and lock are for several nodes.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "criu-glue/statefile/record.h"
+#include "launcher/agent/job.h"
+#include "launcher/coordinator/member.h"
+
+namespace stillpoint::agent {
+
+// What `pack` answers: a member's part of the checkpoint.
+struct PackedContainer {
+  statefile::ContainerRecord record;
+  statefile::PhaseTimes times;
+  uint64_t image_bytes = 0;
+  Milliseconds stood_still{0};  // 0: it still stands
+  std::string criu_version;
+  std::string created;  // UTC
+};
+std::string to_text(const PackedContainer& packed);
+Result<PackedContainer> packed_from_text(const std::string& text);
+
+class Works {
+ public:
+  using OnProgress = std::function<void(const std::string& phase, WorkDone done)>;
+  Works(Job& job, OnProgress on_progress);
+  ~Works();
+
+  // One at a time; the answer is for the coordinator.
+  Task<Result<std::string>> perform(coordinator::Work work);
+  void call_off();  // the work under way is to end soon
+
+ private:
+  struct Attempt;
+  Task<Result<>> prepare();
+  Task<> warm_staging();
+  Task<Result<>> freeze();
+  Task<Result<>> dump();
+  Task<Result<>> go();
+  Task<Result<std::string>> pack();
+  Task<Result<>> read_back(const statefile::Store& store);
+  Task<Result<>> finish();
+  Task<Result<>> end();
+  Result<> look();
+  Result<statefile::Store> store() const;
+  Task<Result<std::string>> await(Worker worker, Deadline deadline,
+                                  std::function<void(WorkDone)> on_progress = {});
+
+  Job& job_;
+  OnProgress on_progress_;
+  std::unique_ptr<Attempt> attempt_;
+  bool called_off_ = false;
+  pid_t worker_ = 0;  // the worker under way, 0: none
+};
+
+}  // namespace stillpoint::agent
