@@ -2,6 +2,8 @@
 if(STILLPOINT_TESTS)
   enable_testing()
   include(GoogleTest)
+  # Everything that only tests need: `cmake --build DIR` alone makes the product.
+  add_custom_target(stillpoint_tests)
 endif()
 
 add_library(stillpoint_flags INTERFACE)
@@ -59,7 +61,8 @@ function(stillpoint_test name)
     return()
   endif()
   cmake_parse_arguments(arg "" "" "LIBS" ${ARGN})
-  add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
+  add_executable(${name} EXCLUDE_FROM_ALL ${arg_UNPARSED_ARGUMENTS})
+  add_dependencies(stillpoint_tests ${name})
   target_link_libraries(${name} PRIVATE stillpoint_flags ${arg_LIBS} GTest::gmock GTest::gtest_main)
   target_compile_options(${name} PRIVATE ${stillpoint_sanitizer_flags})
   target_link_options(${name} PRIVATE ${stillpoint_sanitizer_flags})
