@@ -9,6 +9,10 @@ endif()
 add_library(stillpoint_flags INTERFACE)
 target_compile_options(stillpoint_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
                        -Wno-missing-field-initializers $<$<BOOL:${STILLPOINT_WERROR}>:-Werror>)
+# GCC 12 takes members of a std::variant that is moved for uninitialized.
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(stillpoint_flags INTERFACE -Wno-maybe-uninitialized)
+endif()
 target_include_directories(stillpoint_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(stillpoint_flags INTERFACE STILLPOINT_VERSION="${PROJECT_VERSION}"
                            _FORTIFY_SOURCE=$<IF:$<CONFIG:Debug>,0,2>)
