@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -189,7 +190,10 @@ void Job::on_message(const link::FromSupervisor& m) {
   } else if (m.has_stdin_taken()) {
     input_.taken(m.stdin_taken());
   } else if (m.has_started()) {
-    rank_pids_.assign(m.started().pids().begin(), m.started().pids().end());
+    rank_pids_.assign(static_cast<size_t>(about_.ranks), 0);
+    for (int i = 0; i < std::min(m.started().pids_size(), m.started().ranks_size()); i++)
+      if (m.started().ranks(i) < rank_pids_.size())
+        rank_pids_[m.started().ranks(i)] = m.started().pids(i);
     rank_news_.set();
   } else if (m.has_state()) {
     rank_pids_.assign(static_cast<size_t>(about_.ranks), 0);

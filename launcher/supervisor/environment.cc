@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
+#include <ranges>
+
+#include "common/wire/versions.h"
 
 namespace stillpoint::supervisor {
 
@@ -46,6 +50,9 @@ constexpr std::array kOuter = {"PMIX_*",
                                "SLURM_CPU_BIND*",
                                "SLURM_DISTRIBUTION"};
 constexpr std::array kUsers = {"PMIX_MCA_*", "PRTE_MCA_*"};  // all the same
+
+constexpr const char* kInclude = "OMPI_MCA_btl_tcp_if_include";
+constexpr const char* kExclude = "OMPI_MCA_btl_tcp_if_exclude";
 
 bool matches(std::string_view name, std::string_view pattern) {
   if (!pattern.ends_with('*')) return name == pattern;
@@ -93,16 +100,18 @@ Environment without_outer_launcher(const Environment& env) {
   return kept;
 }
 
-Environment rank_environment(const Launch& launch, uint32_t rank, const Environment& pmix) {
+Environment rank_environment(const Launch& launch, uint32_t rank, uint32_t local_rank,
+                             const Environment& pmix) {
   Environment env = without_outer_launcher(launch.env);
-  const std::string size = std::to_string(launch.ranks), mine = std::to_string(rank);
-  for (const char* name :
-       {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_UNIVERSE_SIZE",
-        "OMPI_WORLD_SIZE", "OMPI_WORLD_LOCAL_SIZE", "OMPI_APP_CTX_NUM_PROCS", "OMPI_MCA_num_procs"})
-    set(env, name, size);
-  for (const char* name :
-       {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_NODE_RANK"})
-    set(env, name, mine);
+  const auto number = [&env](std::initializer_list<const char*> names, uint32_t value) {
+    for (const char* name : names) set(env, name, std::to_string(value));
+  };
+  number({"OMPI_COMM_WORLD_SIZE", "OMPI_UNIVERSE_SIZE", "OMPI_WORLD_SIZE", "OMPI_APP_CTX_NUM_PROCS",
+          "OMPI_MCA_num_procs"},
+         launch.ranks);
+  number({"OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_WORLD_LOCAL_SIZE"}, launch.local_ranks);
+  number({"OMPI_COMM_WORLD_RANK"}, rank);
+  number({"OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_NODE_RANK"}, local_rank);
   set(env, "OMPI_NUM_APP_CTX", "1");
   set(env, "OMPI_FIRST_RANKS", "0");
   set(env, "OMPI_COMMAND", launch.argv.front());
@@ -110,9 +119,28 @@ Environment rank_environment(const Launch& launch, uint32_t rank, const Environm
   set(env, "OMPI_MCA_initial_wdir", launch.directory);
   set(env, "PWD", launch.directory);
   if (launch.oversubscribed) set_default(env, "OMPI_MCA_mpi_yield_when_idle", "1");
+  // Open MPI refuses the one together with the other.
+  if (launch.nodes > 1 && value_of(env, kExclude).empty())
+    set_default(env, kInclude, wire::kMpiDevice);
   for (const std::string_view entry : pmix)
     set(env, name_of(entry), entry.substr(std::min(entry.size(), name_of(entry).size() + 1)));
   return env;
+}
+
+std::string network_warning(const Launch& launch) {
+  if (launch.nodes < 2) return {};
+  for (const std::string name : {kInclude, kExclude}) {
+    const std::string_view value = value_of(launch.env, name);
+    if (value.empty() || value.find('/') != std::string_view::npos) continue;  // subnets: who knows
+    bool named = false;
+    for (const auto word : std::views::split(value, ','))
+      named = named || std::string_view(word) == wire::kMpiDevice;
+    if (named == (name == kInclude)) continue;
+    return "stillpoint: " + name + "=" + std::string(value) + " keeps Open MPI from " +
+           wire::kMpiDevice + ", by which alone the job's containers reach each other: ranks on " +
+           "different nodes will not find each other; leave it unset\n";
+  }
+  return {};
 }
 
 }  // namespace stillpoint::supervisor

@@ -20,8 +20,13 @@ int failure_status(int code) {
 
 }  // namespace
 
-void Job::begin(uint32_t ranks) {
-  ranks_.resize(ranks);
+const Job::Rank* Job::rank(uint32_t number) const {
+  const auto found = std::ranges::lower_bound(ranks_, number, {}, &Rank::number);
+  return found != ranks_.end() && found->number == number ? &*found : nullptr;
+}
+
+void Job::begin(const std::vector<uint32_t>& ranks) {
+  for (const uint32_t number : ranks) ranks_.push_back({.number = number});
   phase_ = Phase::kRunning;
 }
 
@@ -38,25 +43,30 @@ void Job::exited(const std::vector<Reaped>& reaped, bool children_left) {
   for (const bool by_signal : {true, false})
     for (const Reaped& one : reaped)
       if ((one.exit.signal != 0) == by_signal)
-        for (uint32_t rank = 0; rank < ranks_.size(); rank++)
-          if (ranks_[rank].running && ranks_[rank].pid == one.pid) rank_exited(rank, one.exit);
+        for (Rank& rank : ranks_)
+          if (rank.running && rank.pid == one.pid) rank_exited(rank, one.exit);
   children_left_ = children_left;
   advance(children_left);
 }
 
-void Job::rank_exited(uint32_t rank, const Exit& exit) {
-  Rank& r = ranks_[rank];
+void Job::rank_exited(Rank& r, const Exit& exit) {
   r.running = false;
   if (phase_ != Phase::kRunning && phase_ != Phase::kSettling) return;
   if (r.aborted) return;  // counted already
   if (exit.signal)
-    fail_job({exit.status(), name(rank) + " was " + exit.describe()});
+    fail_job({exit.status(), name(r.number) + " was " + exit.describe()});
   else if (exit.code)
-    fail_job({exit.status(), name(rank) + " ended with " + exit.describe()});
+    fail_job({exit.status(), name(r.number) + " ended with " + exit.describe()});
   else if (r.connected && !r.finalized)
-    fail_job({1, name(rank) + " ended without calling MPI_Finalize"});
+    fail_job({1, name(r.number) + " ended without calling MPI_Finalize"});
   else
     check_strangers();
+}
+
+std::optional<uint32_t> Job::stranger() const {
+  const auto gone = std::ranges::find_if(
+      ranks_, [](const Rank& r) { return r.pid != 0 && !r.running && !r.connected; });
+  return gone == ranks_.end() ? std::nullopt : std::optional(gone->number);
 }
 
 // If some ranks call MPI_Init and others end without it, the first would wait for the others for
@@ -64,11 +74,16 @@ void Job::rank_exited(uint32_t rank, const Exit& exit) {
 void Job::check_strangers() {
   if (phase_ != Phase::kRunning) return;
   const auto mpi = std::ranges::find_if(ranks_, [](const Rank& r) { return r.connected; });
-  const auto gone = std::ranges::find_if(
-      ranks_, [](const Rank& r) { return r.pid != 0 && !r.running && !r.connected; });
-  if (mpi == ranks_.end() || gone == ranks_.end()) return;
-  const auto number = [this](auto it) { return name(static_cast<uint32_t>(it - ranks_.begin())); };
-  fail_job({1, number(gone) + " ended without calling MPI_Init, which " + number(mpi) + " did"});
+  auto gone = stranger();
+  if (!gone) gone = stranger_elsewhere_;
+  if (mpi == ranks_.end() || !gone) return;
+  fail_job(
+      {1, name(*gone) + " ended without calling MPI_Init, which " + name(mpi->number) + " did"});
+}
+
+void Job::stranger_elsewhere(uint32_t rank) {
+  if (!stranger_elsewhere_) stranger_elsewhere_ = rank;
+  check_strangers();
 }
 
 void Job::connected(uint32_t rank) {
@@ -113,7 +128,25 @@ void Job::end(Ending ending) {
   }
 }
 
+void Job::failed_elsewhere(Ending ending) {
+  if (!undecided()) return;
+  cause_ = std::move(ending);
+  begin_end();
+  advance(children_left_);
+}
+
+void Job::lost_elsewhere(Ending ending) {
+  if (!undecided()) return;
+  fail_job(std::move(ending));
+  advance(children_left_);
+}
+
 void Job::start_ending() {
+  actions_.failing(*cause_);
+  begin_end();
+}
+
+void Job::begin_end() {
   phase_ = Phase::kEnding;
   ticks_left_ = kGraceTicks;
   killed_ = false;
@@ -126,8 +159,8 @@ void Job::signal(int number) {
 }
 
 void Job::signal_running(int number) {
-  for (uint32_t rank = 0; rank < ranks_.size(); rank++)
-    if (ranks_[rank].running) actions_.signal_rank(rank, ranks_[rank].pid, number);
+  for (const Rank& rank : ranks_)
+    if (rank.running) actions_.signal_rank(rank.number, rank.pid, number);
 }
 
 bool Job::any_running() const {

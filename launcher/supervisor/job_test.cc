@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <numeric>
+
 namespace stillpoint::supervisor {
 namespace {
 
@@ -16,6 +18,7 @@ struct Recorder : Job::Actions {
   }
   void kill_rest() override { done.push_back("kill rest"); }
   void settle() override { done.push_back("settle"); }
+  void failing(const Ending& cause) override { done.push_back("failing: " + cause.reason); }
   void ended() override { done.push_back("ended"); }
   long count(const std::string& what) const { return std::count(done.begin(), done.end(), what); }
 };
@@ -23,8 +26,13 @@ struct Recorder : Job::Actions {
 class JobTest : public ::testing::Test {
  protected:
   void start(uint32_t ranks) {
+    std::vector<uint32_t> numbers(ranks);
+    std::iota(numbers.begin(), numbers.end(), 0);
+    start(numbers);
+  }
+  void start(const std::vector<uint32_t>& ranks) {
     job.begin(ranks);
-    for (uint32_t rank = 0; rank < ranks; rank++) job.rank_started(rank, pid_of(rank));
+    for (const uint32_t rank : ranks) job.rank_started(rank, pid_of(rank));
   }
   static pid_t pid_of(uint32_t rank) { return static_cast<pid_t>(100 + rank); }
   void exits(uint32_t rank, int code, bool children_left = true) {
@@ -200,7 +208,7 @@ TEST_F(JobTest, SignalsGoToTheRunning) {
 }
 
 TEST_F(JobTest, AStartThatFailsHalfwayEndsWhatRuns) {
-  job.begin(3);
+  job.begin({0, 1, 2});
   job.rank_started(0, pid_of(0));
   job.end({127, "cannot run"});
   EXPECT_EQ(actions.count("signal 15 to 0"), 1);
@@ -211,7 +219,7 @@ TEST_F(JobTest, AStartThatFailsHalfwayEndsWhatRuns) {
 }
 
 TEST_F(JobTest, AStartThatFailsAtOnceHasEnded) {
-  job.begin(2);
+  job.begin({0, 1});
   job.end({127, "cannot run"});
   EXPECT_TRUE(job.has_ended());
 }
@@ -221,6 +229,61 @@ TEST_F(JobTest, TheFirstCauseStands) {
   job.end({1, "first"});
   job.end({2, "second"});
   EXPECT_EQ(job.ending().reason, "first");
+}
+
+TEST_F(JobTest, RanksAreCalledByTheirNumbersInTheWholeJob) {
+  start({1, 3, 8});
+  EXPECT_EQ(job.rank(3)->pid, pid_of(3));
+  EXPECT_EQ(job.rank(0), nullptr);
+  EXPECT_EQ(job.rank(9), nullptr);
+  job.connected(2);  // of another node
+  exits(3, 7);
+  EXPECT_EQ(actions.count("signal 15 to 8"), 1);
+  EXPECT_EQ(job.ending().reason, "rank 3 ended with exit status 7");
+}
+
+TEST_F(JobTest, TheOthersHearOfACauseOnce) {
+  start({2, 3});
+  exits(2, 7);
+  exits(3, 8, false);
+  EXPECT_EQ(actions.count("failing: rank 2 ended with exit status 7"), 1);
+  job.lost_elsewhere({74, "lost"});
+  EXPECT_EQ(std::ranges::count_if(actions.done, [](auto& d) { return d.starts_with("fail"); }), 1);
+}
+
+TEST_F(JobTest, ACauseFromElsewhereIsNotTold) {
+  start({2, 3});
+  job.failed_elsewhere({139, "rank 0 was killed"});
+  EXPECT_EQ(actions.count("failing: rank 0 was killed"), 0);
+  EXPECT_EQ(actions.count("signal 15 to 3"), 1);
+  exits(2, 143);
+  dies(3, SIGTERM, false);
+  EXPECT_EQ(job.ending().status, 139);
+  EXPECT_EQ(job.ending().reason, "rank 0 was killed");
+}
+
+TEST_F(JobTest, AnAbortMayBeTheAnswerToWhatHappenedElsewhere) {
+  start({2, 3});
+  job.aborted(2, 1);
+  job.lost_elsewhere({74, "node n1 is gone"});
+  EXPECT_EQ(actions.count("failing: node n1 is gone"), 1);  // nobody else might know
+  job.settled();
+  EXPECT_EQ(job.ending().reason, "node n1 is gone");
+}
+
+TEST_F(JobTest, StrangersElsewhereAreStrangersAllTheSame) {
+  start({2, 3});
+  job.stranger_elsewhere(0);
+  EXPECT_TRUE(actions.done.empty());
+  job.connected(3);
+  EXPECT_EQ(job.ending().reason, "rank 0 ended without calling MPI_Init, which rank 3 did");
+}
+
+TEST_F(JobTest, OneWithoutMpiIsKnown) {
+  start({2, 3});
+  EXPECT_EQ(job.stranger(), std::nullopt);
+  exits(3, 0);
+  EXPECT_EQ(job.stranger(), 3U);
 }
 
 }  // namespace

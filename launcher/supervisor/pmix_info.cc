@@ -26,8 +26,8 @@ InfoList::~InfoList() {
 InfoList& InfoList::text(const char* key, const std::string& value) {
   return add(key, value.c_str(), PMIX_STRING);
 }
-InfoList& InfoList::regex(const char* key, const std::string& value) {
-  return add(key, value.c_str(), PMIX_REGEX);
+InfoList& InfoList::regex(const char* key, const char* value) {
+  return add(key, value, PMIX_REGEX);
 }
 InfoList& InfoList::u32(const char* key, uint32_t value) {
   return add(key, &value, PMIX_UINT32);
@@ -84,6 +84,22 @@ class DataBuffer {
   DataBuffer(const DataBuffer&) = delete;
   DataBuffer& operator=(const DataBuffer&) = delete;
   pmix_data_buffer_t* raw() { return &raw_; }
+  std::string bytes() const { return {raw_.base_ptr, raw_.bytes_used}; }
+
+  // Copies the bytes into the buffer.
+  Result<> fill(const std::string& bytes) {
+    const pmix_byte_object_t payload{const_cast<char*>(bytes.data()), bytes.size()};
+    return check_pmix(PMIx_Data_embed(&raw_, &payload), "PMIx_Data_embed");
+  }
+  Result<> pack(const void* source, size_t count, pmix_data_type_t type) {
+    return check_pmix(PMIx_Data_pack(nullptr, &raw_, const_cast<void*>(source),
+                                     static_cast<int32_t>(count), type),
+                      "PMIx_Data_pack");
+  }
+  Result<> unpack(void* target, size_t count, pmix_data_type_t type) {
+    auto number = static_cast<int32_t>(count);
+    return check_pmix(PMIx_Data_unpack(nullptr, &raw_, target, &number, type), "PMIx_Data_unpack");
+  }
 
  private:
   pmix_data_buffer_t raw_;
@@ -93,21 +109,35 @@ class DataBuffer {
 
 Result<std::string> pack_value(const pmix_value_t& value) {
   DataBuffer buffer;
-  const pmix_status_t status =
-      PMIx_Data_pack(nullptr, buffer.raw(), const_cast<pmix_value_t*>(&value), 1, PMIX_VALUE);
-  if (auto r = check_pmix(status, "PMIx_Data_pack"); !r) return fail(r.error());
-  return std::string(buffer.raw()->base_ptr, buffer.raw()->bytes_used);
+  if (auto r = buffer.pack(&value, 1, PMIX_VALUE); !r) return fail(r.error());
+  return buffer.bytes();
 }
 
 Result<> unpack_value(const std::string& bytes, pmix_value_t& value) {
   DataBuffer buffer;
-  const pmix_byte_object_t payload{const_cast<char*>(bytes.data()), bytes.size()};
-  // Copies the bytes into the buffer.
-  auto r = check_pmix(PMIx_Data_embed(buffer.raw(), &payload), "PMIx_Data_embed");
-  if (!r) return r;
-  int32_t count = 1;
-  return check_pmix(PMIx_Data_unpack(nullptr, buffer.raw(), &value, &count, PMIX_VALUE),
-                    "PMIx_Data_unpack");
+  if (auto r = buffer.fill(bytes); !r) return r;
+  return buffer.unpack(&value, 1, PMIX_VALUE);
+}
+
+Result<std::string> pack_infos(const pmix_info_t* infos, size_t count) {
+  DataBuffer buffer;
+  auto r = buffer.pack(&count, 1, PMIX_SIZE);
+  if (r && count > 0) r = buffer.pack(infos, count, PMIX_INFO);
+  if (!r) return fail(r.error());
+  return buffer.bytes();
+}
+
+Result<InfoArray> unpack_infos(const std::string& bytes) {
+  DataBuffer buffer;
+  size_t count = 0;
+  auto r = buffer.fill(bytes);
+  if (r) r = buffer.unpack(&count, 1, PMIX_SIZE);
+  if (!r) return fail(r.error());
+  if (count > kMostInfos) return fail(ErrorKind::kProtocol, "an array of too many infos");
+  if (count == 0) return InfoArray();
+  InfoArray infos({PMIX_INFO, count, PMIx_Info_create(count)});
+  if (r = buffer.unpack(infos.data(), count, PMIX_INFO); !r) return fail(r.error());
+  return infos;
 }
 
 }  // namespace stillpoint::supervisor

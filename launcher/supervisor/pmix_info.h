@@ -39,7 +39,7 @@ class InfoList {
   ~InfoList();
 
   InfoList& text(const char* key, const std::string& value);
-  InfoList& regex(const char* key, const std::string& value);
+  InfoList& regex(const char* key, const char* value);  // as PMIx made it: may hold zeros
   InfoList& u32(const char* key, uint32_t value);
   InfoList& u16(const char* key, uint16_t value);
   InfoList& flag(const char* key, bool value);
@@ -61,5 +61,9 @@ class InfoList {
 Result<std::string> pack_value(const pmix_value_t& value);
 Result<> unpack_value(const std::string& bytes,
                       pmix_value_t& value);  // into one that is constructed
+// The same for an array of infos.
+inline constexpr size_t kMostInfos = 1024;
+Result<std::string> pack_infos(const pmix_info_t* infos, size_t count);
+Result<InfoArray> unpack_infos(const std::string& bytes);
 
 }  // namespace stillpoint::supervisor

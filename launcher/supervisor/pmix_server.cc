@@ -2,8 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
-#include <cstdlib>
 #include <set>
 #include <utility>
 
@@ -14,83 +12,29 @@ namespace stillpoint::supervisor {
 
 namespace {
 
-// A string that PMIx has allocated.
-using Text = std::unique_ptr<char, decltype(&std::free)>;
+// Every node offers a context id; it is in front of its endpoint data.
+constexpr size_t kOffer = 8;
 
-using Generate = pmix_status_t (*)(const char*, char**);
-Result<std::string> generate(Generate function, const std::string& input) {
-  char* made = nullptr;
-  const pmix_status_t status = function(input.c_str(), &made);
-  const Text owner(made, &std::free);
-  if (auto r = check_pmix(status, "PMIx's map of nodes and ranks"); !r) return fail(r.error());
-  return std::string(made);  // "pmix:..." is text; "blob:" is made for thousands of nodes only
+std::string offer(uint64_t id) {
+  std::string bytes;
+  for (int shift = 0; shift < 64; shift += 8) bytes += static_cast<char>(id >> shift & 0xff);
+  return bytes;
 }
 
-std::string all_ranks(uint32_t ranks) {
-  std::string list;
-  for (uint32_t rank = 0; rank < ranks; rank++) list += (rank ? "," : "") + std::to_string(rank);
-  return list;
-}
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
-  return text;
-}
-
-void add_job(InfoList& info, const PmixJob& job) {
-  const uint32_t ranks = job.launch.ranks;
-  info.text(PMIX_JOBID, job.nspace).u32(PMIX_JOB_SIZE, ranks).u32(PMIX_UNIV_SIZE, ranks);
-  info.u32(PMIX_MAX_PROCS, ranks).u32(PMIX_NUM_SLOTS, ranks).u32(PMIX_JOB_NUM_APPS, 1);
-  info.u32(PMIX_NUM_NODES, 1).rank(PMIX_NPROC_OFFSET, 0).flag(PMIX_SPAWNED, false);
-  info.u32(PMIX_LOCAL_SIZE, ranks)
-      .text(PMIX_LOCAL_PEERS, all_ranks(ranks))
-      .u32(PMIX_NODE_SIZE, ranks);
-  info.rank(PMIX_LOCALLDR, 0).flag(PMIX_NODE_OVERSUBSCRIBED, job.launch.oversubscribed);
-  info.text(PMIX_TMPDIR, job.session_directory).text(PMIX_NSDIR, job.session_directory);
-  info.flag(PMIX_TDIR_RMCLEAN, true);
-}
-
-void add_app(InfoList& info, const PmixJob& job) {
-  InfoList app;
-  app.u32(PMIX_APPNUM, 0).u32(PMIX_APP_SIZE, job.launch.ranks).rank(PMIX_APPLDR, 0);
-  app.text(PMIX_WDIR, job.launch.directory).text(PMIX_APP_ARGV, joined(job.launch.argv));
-  info.list(PMIX_APP_INFO_ARRAY, app);
-}
-
-void add_node(InfoList& info, const PmixJob& job) {
-  InfoList node;
-  node.text(PMIX_HOSTNAME, job.hostname).u32(PMIX_NODEID, 0);
-  node.u32(PMIX_LOCAL_SIZE, job.launch.ranks).u32(PMIX_NODE_SIZE, job.launch.ranks);
-  node.text(PMIX_LOCAL_PEERS, all_ranks(job.launch.ranks)).rank(PMIX_LOCALLDR, 0);
-  node.flag(PMIX_NODE_OVERSUBSCRIBED, job.launch.oversubscribed);
-  info.list(PMIX_NODE_INFO_ARRAY, node);
-}
-
-void add_rank(InfoList& info, const PmixJob& job, uint32_t rank) {
-  InfoList proc;
-  proc.rank(PMIX_RANK, rank).rank(PMIX_GLOBAL_RANK, rank).rank(PMIX_APP_RANK, rank);
-  proc.u32(PMIX_APPNUM, 0).u32(PMIX_REINCARNATION, 0);
-  proc.u16(PMIX_LOCAL_RANK, static_cast<uint16_t>(rank));
-  proc.u16(PMIX_NODE_RANK, static_cast<uint16_t>(rank));
-  proc.text(PMIX_HOSTNAME, job.hostname).u32(PMIX_NODEID, 0);
-  info.list(PMIX_PROC_INFO_ARRAY, proc);
-}
-
-// Every node must come to the same key for the same operation.
-std::string collective_key(const std::string& what, const std::vector<pmix_proc_t>& members) {
-  std::set<std::string> names;
-  for (const pmix_proc_t& m : members)
-    names.insert(std::string(m.nspace) + ":" + std::to_string(m.rank));
-  std::string key = what;
-  for (const std::string& name : names) key += "," + name;
-  return key;
+uint64_t offered(const std::string& part) {
+  uint64_t id = 0;
+  for (size_t i = 0; i < kOffer && i < part.size(); i++)
+    id |= static_cast<uint64_t>(static_cast<unsigned char>(part[i])) << (8 * i);
+  return id;
 }
 
 }  // namespace
 
 PmixServer::PmixServer(PmixJob job, Post post, Events events)
-    : job_(std::move(job)), post_(std::move(post)), events_(std::move(events)) {}
+    : job_(std::move(job)),
+      post_(std::move(post)),
+      events_(std::move(events)),
+      collectives_(job_.placement.self(), *this) {}
 
 PmixServer::~PmixServer() {
   if (initialized_) PMIx_server_finalize();
@@ -109,8 +53,10 @@ Result<std::unique_ptr<PmixServer>> PmixServer::start(PmixJob job, Post post, Ev
 
 Result<> PmixServer::init() {
   InfoList list;
-  list.text(PMIX_SERVER_NSPACE, "stillpoint-supervisor").rank(PMIX_SERVER_RANK, 0);
-  list.text(PMIX_HOSTNAME, job_.hostname);
+  // Servers are told apart by their ranks: an event of another's must not look like ours.
+  list.text(PMIX_SERVER_NSPACE, "stillpoint-supervisor");
+  list.rank(PMIX_SERVER_RANK, job_.placement.self());
+  list.text(PMIX_HOSTNAME, job_.placement.here().hostname);
   list.text(PMIX_SERVER_TMPDIR, job_.session_directory);
   list.text(PMIX_SYSTEM_TMPDIR, job_.session_directory);
   list.flag(PMIX_SERVER_SHARE_TOPOLOGY, true);  // spares every rank a look at the whole machine
@@ -123,22 +69,12 @@ Result<> PmixServer::init() {
 }
 
 Result<> PmixServer::register_job() {
-  auto nodes = generate(PMIx_generate_regex, job_.hostname);
-  if (!nodes) return fail(nodes.error());
-  auto ranks = generate(PMIx_generate_ppn, all_ranks(job_.launch.ranks));
-  if (!ranks) return fail(ranks.error());
-  InfoList list;
-  list.regex(PMIX_NODE_MAP, *nodes).regex(PMIX_PROC_MAP, *ranks);
-  add_job(list, job_);
-  add_app(list, job_);
-  add_node(list, job_);
-  for (uint32_t rank = 0; rank < job_.launch.ranks; rank++) add_rank(list, job_, rank);
-  auto info = list.finish();
+  auto info = describe(job_);
   if (!info) return fail(info.error());
-  return check_pmix(
-      PMIx_server_register_nspace(job_.nspace.c_str(), static_cast<int>(job_.launch.ranks),
-                                  info->data(), info->size(), nullptr, nullptr),
-      "PMIx_server_register_nspace");
+  const auto local = static_cast<int>(job_.placement.here().ranks.size());
+  return check_pmix(PMIx_server_register_nspace(job_.nspace.c_str(), local, info->data(),
+                                                info->size(), nullptr, nullptr),
+                    "PMIx_server_register_nspace");
 }
 
 Result<Environment> PmixServer::register_rank(uint32_t rank) {
@@ -159,63 +95,92 @@ Result<Environment> PmixServer::register_rank(uint32_t rank) {
 }
 
 bool PmixServer::is_rank(const pmix_proc_t& proc) const {
-  return job_.nspace == proc.nspace && proc.rank < job_.launch.ranks;
+  return job_.nspace == proc.nspace && job_.placement.knows(proc.rank);
 }
 
 void PmixServer::release_aborted() {
   for (const Reply& reply : std::exchange(aborted_, {})) reply.call(PMIX_SUCCESS, reply.context);
 }
 
-void PmixServer::all_gather(const std::string& what, const std::vector<pmix_proc_t>& members,
-                            std::string mine, Collectives::Done done) {
-  // All ranks are on this node, which is node 0: with more nodes, those of the members go here.
-  (void)collectives_.contribute(collective_key(what, members), {0}, std::move(mine),
-                                std::move(done));
+// Every node must come to the same key for the same operation.
+pmix_status_t PmixServer::all_gather(const std::string& what,
+                                     const std::vector<pmix_proc_t>& members, std::string mine,
+                                     Collectives::Done done) {
+  std::set<uint32_t> ranks, nodes;
+  bool all = false;
+  for (const pmix_proc_t& member : members) {
+    if (job_.nspace != member.nspace) return PMIX_ERR_NOT_FOUND;
+    all = all || member.rank == PMIX_RANK_WILDCARD;
+    if (member.rank == PMIX_RANK_WILDCARD) continue;
+    if (!job_.placement.knows(member.rank)) return PMIX_ERR_NOT_FOUND;
+    ranks.insert(member.rank);
+    nodes.insert(job_.placement.node_of(member.rank));
+  }
+  if (all)
+    for (uint32_t node = 0; node < job_.placement.nodes().size(); node++) nodes.insert(node);
+  const std::string who = all ? "all" : compact({ranks.begin(), ranks.end()});
+  auto r = collectives_.contribute(what + "," + who, nodes, std::move(mine), std::move(done));
+  return r ? PMIX_SUCCESS : PMIX_ERR_BAD_PARAM;
+}
+
+void deliver(pmix_modex_cbfunc_t reply, void* context, pmix_status_t status, std::string bytes) {
+  auto* kept = new std::string(std::move(bytes));
+  const auto release = [](void* p) { delete static_cast<std::string*>(p); };
+  reply(status, kept->empty() ? nullptr : kept->data(), kept->size(), context, release, kept);
 }
 
 void PmixServer::fence(const std::vector<pmix_proc_t>& members, std::string data,
                        pmix_modex_cbfunc_t reply, void* context) {
-  all_gather("fence", members, std::move(data), [reply, context](const Collectives::Parts& parts) {
-    auto all =
-        std::make_unique<std::string>();  // PMIx wants the blobs of the nodes one behind another
-    for (const std::string& part : parts) *all += part;
-    const auto release = [](void* p) { delete static_cast<std::string*>(p); };
-    std::string* kept = all.release();  // read later, on PMIx's thread
-    reply(PMIX_SUCCESS, kept->empty() ? nullptr : kept->data(), kept->size(), context, release,
-          kept);
-  });
+  const auto done = [reply, context](const Collectives::Parts& parts) {
+    std::string all;  // PMIx wants the blobs of the nodes one behind another
+    for (const std::string& part : parts) all += part;
+    deliver(reply, context, PMIX_SUCCESS, std::move(all));
+  };
+  const pmix_status_t status = all_gather("fence", members, std::move(data), done);
+  if (status != PMIX_SUCCESS) deliver(reply, context, status, {});
 }
 
 void PmixServer::connect(const char* what, const std::vector<pmix_proc_t>& members, Reply reply) {
-  all_gather(what, members, {},
-             [reply](const Collectives::Parts&) { reply.call(PMIX_SUCCESS, reply.context); });
+  const auto done = [reply](const Collectives::Parts&) { reply.call(PMIX_SUCCESS, reply.context); };
+  const pmix_status_t status = all_gather(what, members, {}, done);
+  if (status != PMIX_SUCCESS) reply.call(status, reply.context);
 }
 
+// The id that the lowest node offers is used; no node ever offers the same twice, nor what another
+// could.
 void PmixServer::construct_group(const std::string& name, const std::vector<pmix_proc_t>& members,
                                  const std::string& endpoints, pmix_info_cbfunc_t reply,
                                  void* context) {
-  const uint64_t id = next_context_++;
-  all_gather("construct " + name, members, endpoints, [=](const Collectives::Parts& parts) {
+  const auto done = [=](const Collectives::Parts& parts) {
     std::string joined_endpoints;
-    for (const std::string& part : parts) joined_endpoints += part;
+    for (const std::string& part : parts) joined_endpoints += part.substr(kOffer);
     const pmix_data_array_t membership{PMIX_PROC, members.size(),
                                        const_cast<pmix_proc_t*>(members.data())};
     InfoList list;  // Open MPI needs the membership as well as the id
-    list.size(PMIX_GROUP_CONTEXT_ID, id).array(PMIX_GROUP_MEMBERSHIP, &membership);
+    list.size(PMIX_GROUP_CONTEXT_ID, offered(parts.front()));
+    list.array(PMIX_GROUP_MEMBERSHIP, &membership);
     if (!joined_endpoints.empty()) list.bytes(PMIX_GROUP_ENDPT_DATA, joined_endpoints);
     auto info = list.finish();
     if (!info) return reply(PMIX_ERR_NOMEM, nullptr, 0, context, nullptr, nullptr);
     auto* kept = new InfoArray(std::move(*info));
     const auto release = [](void* p) { delete static_cast<InfoArray*>(p); };
     reply(PMIX_SUCCESS, kept->data(), kept->size(), context, release, kept);
-  });
+  };
+  const uint64_t id = next_context_++ * job_.placement.nodes().size() + job_.placement.self();
+  const pmix_status_t status =
+      all_gather("construct " + name, members, offer(id) + endpoints, done);
+  if (status != PMIX_SUCCESS) reply(status, nullptr, 0, context, nullptr, nullptr);
 }
 
 void PmixServer::destruct_group(const std::string& name, const std::vector<pmix_proc_t>& members,
                                 pmix_info_cbfunc_t reply, void* context) {
-  all_gather("destruct " + name, members, {}, [=](const Collectives::Parts&) {
-    reply(PMIX_SUCCESS, nullptr, 0, context, nullptr, nullptr);
-  });
+  const auto answer = [=](pmix_status_t status) {
+    reply(status, nullptr, 0, context, nullptr, nullptr);
+  };
+  const pmix_status_t status =
+      all_gather("destruct " + name, members, {},
+                 [answer](const Collectives::Parts&) { answer(PMIX_SUCCESS); });
+  if (status != PMIX_SUCCESS) answer(status);
 }
 
 }  // namespace stillpoint::supervisor

@@ -3,35 +3,35 @@
 // its events (job.h).
 //
 // PMIx calls us on a thread of its own.  Its upcalls (pmix_upcalls.cc) copy their arguments and
-// post what is to be done to the main loop; only publish and lookup are served on PMIx's thread,
-// because PMIx 5.0.7 takes the answer to a lookup on that thread alone.  One server per process.  A
-// lookup that waits does so until the job ends.
+// post what is to be done to the main loop.  Answers are given from there, except those to publish,
+// lookup and unpublish, which PMIx 5.0.7 takes on its own thread alone.  One server per process.
+//
+// What concerns ranks of several nodes is done together with the other nodes' servers
+// (pmix_remote.cc): collective operations, what a rank has told about itself, events; and what
+// ranks publish for each other is kept by node 0.  What waits for a node that is lost, waits until
+// the job ends of that; so does a lookup of what nobody publishes.
 #pragma once
 
 #include <pmix.h>
 #include <pmix_server.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "common/error.h"
+#include "common/wire/mesh.pb.h"
 #include "launcher/supervisor/collectives.h"
 #include "launcher/supervisor/data_store.h"
 #include "launcher/supervisor/environment.h"
 #include "launcher/supervisor/output.h"
+#include "launcher/supervisor/pmix_job_info.h"
 
 namespace stillpoint::supervisor {
 
-struct PmixJob {
-  std::string nspace;  // at most 255 characters
-  std::string hostname;
-  std::string session_directory;  // exists, private to the user
-  Launch launch;
-};
-
-class PmixServer {
+class PmixServer : private Collectives::Outlet {
  public:
   using Task = std::function<void()>;
   using Post = std::function<void(Task)>;  // from any thread to the main loop, in order
@@ -39,11 +39,14 @@ class PmixServer {
     std::function<void(uint32_t rank)> connected, finalized;
     std::function<void(uint32_t rank, int code)> aborted;  // it waits until release_aborted()
     std::function<void(uint32_t rank, Stream stream, std::string text)> said;
+    // To the servers of other nodes; never called in a job of one.
+    std::function<void(const std::vector<uint32_t>& nodes, const mesh::Message&)> send;
+    std::function<void(const mesh::Message&)> send_all;
   };
 
   // Signals must be blocked by the caller: PMIx's threads inherit that.
   static Result<std::unique_ptr<PmixServer>> start(PmixJob job, Post post, Events events);
-  ~PmixServer();
+  ~PmixServer() override;
   PmixServer(const PmixServer&) = delete;
   PmixServer& operator=(const PmixServer&) = delete;
 
@@ -51,6 +54,8 @@ class PmixServer {
   Result<Environment> register_rank(uint32_t rank);
   // Answers the ranks that called PMIx_Abort.
   void release_aborted();
+  // From another node's server.  kProtocol if it makes no sense; nothing has happened then.
+  Result<> received(uint32_t from, const mesh::Message& message);
 
  private:
   friend struct Upcalls;
@@ -64,9 +69,14 @@ class PmixServer {
   Result<> register_job();
   bool is_rank(const pmix_proc_t& proc) const;
 
+  // Collectives::Outlet
+  void gather(uint32_t above, const std::string& key, const Collectives::Bundle& parts) override;
+  void spread(const std::vector<uint32_t>& below, const std::string& key,
+              const Collectives::Bundle& all) override;
+
   // On the main loop.
-  void all_gather(const std::string& what, const std::vector<pmix_proc_t>& members,
-                  std::string mine, Collectives::Done done);
+  pmix_status_t all_gather(const std::string& what, const std::vector<pmix_proc_t>& members,
+                           std::string mine, Collectives::Done done);
   void fence(const std::vector<pmix_proc_t>& members, std::string data, pmix_modex_cbfunc_t reply,
              void* context);
   void connect(const char* what, const std::vector<pmix_proc_t>& members, Reply reply);
@@ -75,14 +85,43 @@ class PmixServer {
   void destruct_group(const std::string& name, const std::vector<pmix_proc_t>& members,
                       pmix_info_cbfunc_t reply, void* context);
 
+  // The same, with other nodes: pmix_remote.cc.
+  struct ModexAsked {
+    uint32_t node;
+    pmix_modex_cbfunc_t reply;
+    void* context;
+  };
+  struct StoreAsked {
+    pmix_op_cbfunc_t done;  // one of the two
+    pmix_lookup_cbfunc_t found;
+    void* context;
+  };
+  void send(uint32_t node, const mesh::Message& message);
+  void ask_modex(uint32_t rank, pmix_modex_cbfunc_t reply, void* context);
+  Result<> answer_modex(uint32_t node, const mesh::ModexRequest& request);
+  Result<> take_modex(uint32_t node, const mesh::ModexReply& reply);
+  void ask_store(mesh::StoreRequest request, const StoreAsked& asked);
+  void serve_store(uint32_t node, const mesh::StoreRequest& request);
+  pmix_status_t publish(const mesh::StoreRequest& request);
+  void look_up(uint32_t node, const mesh::StoreRequest& request);
+  void answer_store(uint32_t node, const mesh::StoreReply& reply);
+  Result<> take_store(const mesh::StoreReply& reply);
+  Result<> take_event(const mesh::Event& event);
+
   PmixJob job_;
   Post post_;
   Events events_;
-  Collectives collectives_{0};
+  Collectives collectives_;
   uint64_t next_context_ = 1;   // of groups; never the same twice
   std::vector<Reply> aborted_;  // held back
-  DataStore store_;             // PMIx's thread only
+  DataStore store_;             // of node 0
+  uint64_t next_request_ = 1;
+  std::map<uint64_t, ModexAsked> modex_asked_;
+  std::map<uint64_t, StoreAsked> store_asked_;
   bool initialized_ = false;
 };
+
+// Hands bytes to PMIx, which reads them later, on its own thread.
+void deliver(pmix_modex_cbfunc_t reply, void* context, pmix_status_t status, std::string bytes);
 
 }  // namespace stillpoint::supervisor

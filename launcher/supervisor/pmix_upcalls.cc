@@ -32,24 +32,17 @@ bool has_text(const pmix_info_t& info) {
   return info.value.type == PMIX_STRING && info.value.data.string;
 }
 
-std::vector<std::string> copy_keys(char** keys) {
-  std::vector<std::string> copied;
-  for (char** key = keys; key && *key; key++) copied.emplace_back(*key);
-  return copied;
+mesh::StoreRequest about_keys(const pmix_proc_t* proc, char** keys) {
+  mesh::StoreRequest request;
+  request.set_rank(proc->rank);
+  for (char** key = keys; key && *key; key++) request.add_keys(*key);
+  return request;
 }
 
-// What a lookup has found, handed to PMIx, which copies it before it returns.
-void answer_lookup(const std::vector<Published>& found, const std::string& nspace,
-                   pmix_lookup_cbfunc_t reply, void* context) noexcept {
-  pmix_pdata_t* data = PMIx_Pdata_create(found.size());
-  pmix_status_t status = PMIX_SUCCESS;
-  for (size_t i = 0; i < found.size() && status == PMIX_SUCCESS; i++) {
-    PMIx_Load_procid(&data[i].proc, nspace.c_str(), found[i].rank);
-    PMIx_Load_key(data[i].key, found[i].key.c_str());
-    if (!unpack_value(found[i].value, data[i].value)) status = PMIX_ERR_UNPACK_FAILURE;
-  }
-  reply(status, data, status == PMIX_SUCCESS ? found.size() : 0, context);
-  PMIx_Pdata_free(data, found.size());
+// Ranks of this node have been told by PMIx already.
+bool concerns_others(pmix_data_range_t range) {
+  return range != PMIX_RANGE_RM && range != PMIX_RANGE_LOCAL && range != PMIX_RANGE_PROC_LOCAL &&
+         range != PMIX_RANGE_INVALID;
 }
 
 constexpr const char* kNoSpawn =
@@ -112,9 +105,16 @@ void Upcalls::add_collectives(pmix_server_module_t& table) {
       return PMIX_SUCCESS;
     });
   };
-  // Only asked for ranks that are not on this node: there are none.
-  table.direct_modex = [](const pmix_proc_t*, const pmix_info_t*, size_t, pmix_modex_cbfunc_t,
-                          void*) noexcept -> pmix_status_t { return PMIX_ERR_NOT_FOUND; };
+  // Only asked for ranks that are not on this node.
+  table.direct_modex = [](const pmix_proc_t* proc, const pmix_info_t*, size_t,
+                          pmix_modex_cbfunc_t reply, void* context) noexcept -> pmix_status_t {
+    return guarded([&] {
+      if (!server->is_rank(*proc)) return PMIX_ERR_NOT_FOUND;
+      server->post_(
+          [rank = proc->rank, reply, context] { server->ask_modex(rank, reply, context); });
+      return PMIX_SUCCESS;
+    });
+  };
   table.connect = [](const pmix_proc_t* procs, size_t count, const pmix_info_t*, size_t,
                      pmix_op_cbfunc_t reply, void* context) noexcept -> pmix_status_t {
     return guarded([&] {
@@ -168,45 +168,46 @@ void Upcalls::add_groups(pmix_server_module_t& table) {
 
 void Upcalls::add_store(pmix_server_module_t& table) {
   table.publish = [](const pmix_proc_t* proc, const pmix_info_t* info, size_t count,
-                     pmix_op_cbfunc_t, void*) noexcept -> pmix_status_t {
+                     pmix_op_cbfunc_t reply, void* context) noexcept -> pmix_status_t {
     return guarded([&] {
+      mesh::StoreRequest request;
+      request.set_rank(proc->rank);
       for (size_t i = 0; i < count; i++) {
         const std::string key = info[i].key;
         if (key.starts_with("pmix")) continue;  // a directive, not data
         auto value = pack_value(info[i].value);
         if (!value) return PMIX_ERR_PACK_FAILURE;
-        auto r = server->store_.publish({proc->rank, key, std::move(*value)});
-        if (!r && r.error().kind() == ErrorKind::kBusy) return PMIX_ERR_DUPLICATE_KEY;
-        if (!r) return PMIX_ERR_OUT_OF_RESOURCE;
+        auto* item = request.add_items();
+        item->set_key(key);
+        item->set_value(std::move(*value));
       }
-      return PMIX_OPERATION_SUCCEEDED;
+      ask_store(std::move(request), mesh::StoreRequest::PUBLISH, {reply, nullptr, context});
+      return PMIX_SUCCESS;
     });
   };
-  table.lookup = [](const pmix_proc_t*, char** keys, const pmix_info_t* info, size_t count,
+  table.lookup = [](const pmix_proc_t* proc, char** keys, const pmix_info_t* info, size_t count,
                     pmix_lookup_cbfunc_t reply, void* context) noexcept -> pmix_status_t {
     return guarded([&] {
-      bool wait = false;
-      for (size_t i = 0; i < count; i++) wait = wait || PMIx_Check_key(info[i].key, PMIX_WAIT);
-      const auto answer = [nspace = server->job_.nspace, reply, context](const auto& found) {
-        answer_lookup(found, nspace, reply, context);
-      };
-      auto wanted = copy_keys(keys);
-      if (wait)
-        return server->store_.await(std::move(wanted), answer) ? PMIX_SUCCESS
-                                                               : PMIX_ERR_OUT_OF_RESOURCE;
-      const auto found = server->store_.find(wanted);
-      if (found.empty()) return PMIX_ERR_NOT_FOUND;
-      answer(found);
+      mesh::StoreRequest request = about_keys(proc, keys);
+      for (size_t i = 0; i < count; i++)
+        if (PMIx_Check_key(info[i].key, PMIX_WAIT)) request.set_wait(true);
+      ask_store(std::move(request), mesh::StoreRequest::LOOKUP, {nullptr, reply, context});
       return PMIX_SUCCESS;
     });
   };
   table.unpublish = [](const pmix_proc_t* proc, char** keys, const pmix_info_t*, size_t,
-                       pmix_op_cbfunc_t, void*) noexcept -> pmix_status_t {
+                       pmix_op_cbfunc_t reply, void* context) noexcept -> pmix_status_t {
     return guarded([&] {
-      server->store_.unpublish(proc->rank, copy_keys(keys));
-      return PMIX_OPERATION_SUCCEEDED;
+      ask_store(about_keys(proc, keys), mesh::StoreRequest::UNPUBLISH, {reply, nullptr, context});
+      return PMIX_SUCCESS;
     });
   };
+}
+
+void Upcalls::ask_store(mesh::StoreRequest request, mesh::StoreRequest::Operation operation,
+                        const PmixServer::StoreAsked& asked) {
+  request.set_operation(operation);
+  server->post_([request = std::move(request), asked] { server->ask_store(request, asked); });
 }
 
 void Upcalls::add_rest(pmix_server_module_t& table) {
@@ -217,16 +218,31 @@ void Upcalls::add_rest(pmix_server_module_t& table) {
       return PMIX_ERR_NOT_SUPPORTED;
     });
   };
-  // All ranks are local: PMIx has told them already.
   table.register_events = [](pmix_status_t*, size_t, const pmix_info_t*, size_t, pmix_op_cbfunc_t,
                              void*) noexcept -> pmix_status_t { return PMIX_OPERATION_SUCCEEDED; };
   table.deregister_events = [](pmix_status_t*, size_t, pmix_op_cbfunc_t,
                                void*) noexcept -> pmix_status_t {
     return PMIX_OPERATION_SUCCEEDED;
   };
-  table.notify_event = [](pmix_status_t, const pmix_proc_t*, pmix_data_range_t, pmix_info_t*,
-                          size_t, pmix_op_cbfunc_t,
-                          void*) noexcept -> pmix_status_t { return PMIX_OPERATION_SUCCEEDED; };
+  table.notify_event = [](pmix_status_t code, const pmix_proc_t* source, pmix_data_range_t range,
+                          pmix_info_t* info, size_t count, pmix_op_cbfunc_t,
+                          void*) noexcept -> pmix_status_t {
+    return guarded([&] {
+      if (server->job_.placement.alone() || !concerns_others(range))
+        return PMIX_OPERATION_SUCCEEDED;
+      auto infos = pack_infos(info, count);
+      if (!infos) return PMIX_ERR_PACK_FAILURE;
+      mesh::Message message;
+      auto* event = message.mutable_event();
+      event->set_code(code);
+      event->set_nspace(source->nspace);
+      event->set_rank(source->rank);
+      event->set_range(range);
+      event->set_info(std::move(*infos));
+      server->post_([message = std::move(message)] { server->events_.send_all(message); });
+      return PMIX_OPERATION_SUCCEEDED;
+    });
+  };
   table.log = [](const pmix_proc_t* proc, const pmix_info_t* data, size_t count, const pmix_info_t*,
                  size_t, pmix_op_cbfunc_t reply, void* context) noexcept {
     const pmix_status_t status = guarded([&] {

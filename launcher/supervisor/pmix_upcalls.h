@@ -3,9 +3,9 @@
 
 #include <pmix_server.h>
 
-namespace stillpoint::supervisor {
+#include "launcher/supervisor/pmix_server.h"
 
-class PmixServer;
+namespace stillpoint::supervisor {
 
 struct Upcalls {
   static PmixServer* server;  // upcalls carry no pointer of ours
@@ -17,6 +17,8 @@ struct Upcalls {
   static void add_groups(pmix_server_module_t& table);
   static void add_store(pmix_server_module_t& table);
   static void add_rest(pmix_server_module_t& table);
+  static void ask_store(mesh::StoreRequest request, mesh::StoreRequest::Operation operation,
+                        const PmixServer::StoreAsked& asked);
 };
 
 }  // namespace stillpoint::supervisor

@@ -10,17 +10,17 @@
 #include <filesystem>
 #include <utility>
 
+#include "common/log.h"
 #include "common/wire/versions.h"
 
 namespace stillpoint::supervisor {
 
 using ErrorCode = boost::system::error_code;
-using std::chrono::seconds;
 
 namespace {
 
 constexpr size_t kOutputQueue = 256 << 10;  // bytes given to the link at a time
-constexpr auto kExecTime = seconds(60);     // to load a program's file, from whatever file server
+constexpr size_t kMostReason = 1000;        // characters that another node may say
 
 std::string program_of(pid_t pid, const std::string& otherwise) {
   std::error_code error;
@@ -127,11 +127,10 @@ void Supervisor::park() {
 void Supervisor::send_state() {
   link::FromSupervisor message;
   auto* state = message.mutable_state();
-  for (uint32_t rank = 0; rank < job_.ranks().size(); rank++) {
-    const Job::Rank& r = job_.ranks()[rank];
+  for (const Job::Rank& r : job_.ranks()) {
     if (!r.running) continue;
     auto* one = state->add_ranks();
-    one->set_rank(rank);
+    one->set_rank(r.number);
     one->set_pid(r.pid);
     one->set_program(program_of(r.pid, argv_.front()));
     one->set_mpi(r.connected);
@@ -174,102 +173,6 @@ void Supervisor::tell_end_when_drained() {
   link_.send(message);
 }
 
-// ---- starting the ranks
-
-Result<> Supervisor::start(const link::Start& request) {
-  if (job_.began()) return fail(ErrorKind::kProtocol, "a second Start");
-  job_.begin(request.ranks() <= kMostRanks ? request.ranks() : 0);
-  auto started = check_start(request);
-  if (started) started = start_ranks(request);
-  link::FromSupervisor message;
-  if (started) {
-    for (const Job::Rank& rank : job_.ranks()) message.mutable_started()->add_pids(rank.pid);
-    link_.send(message);
-    return {};
-  }
-  message.mutable_start_failed()->set_reason(started.error().line());
-  message.mutable_start_failed()->set_status(started.error().exit_status());
-  link_.send(message);
-  job_.end({started.error().exit_status(), started.error().line()});
-  return {};
-}
-
-Result<> Supervisor::check_start(const link::Start& request) const {
-  const auto refuse = [](const std::string& what) {
-    return fail(ErrorKind::kUsage, "the job cannot be started: " + what);
-  };
-  if (request.ranks() < 1 || request.ranks() > kMostRanks)
-    return refuse(std::to_string(request.ranks()) + " ranks, 1 to " + std::to_string(kMostRanks) +
-                  " are possible on a node");
-  if (request.argv().empty() || request.argv(0).empty()) return refuse("no program is named");
-  if (!request.directory().starts_with('/')) return refuse("its directory is no absolute path");
-  if (request.job().empty() || request.job().size() > PMIX_MAX_NSLEN)
-    return refuse("its name has " + std::to_string(request.job().size()) + " characters");
-  if (request.hostname().empty()) return refuse("the node has no name");
-  return {};
-}
-
-Result<> Supervisor::start_ranks(const link::Start& request) {
-  argv_.assign(request.argv().begin(), request.argv().end());
-  Launch launch{.argv = argv_,
-                .env = {request.env().begin(), request.env().end()},
-                .directory = request.directory(),
-                .ranks = request.ranks(),
-                .oversubscribed = request.processors() && request.ranks() > request.processors()};
-  auto pmix =
-      PmixServer::start({request.job(), request.hostname(), session_directory_, launch},
-                        [this](PmixServer::Task task) { asio::post(loop_, std::move(task)); },
-                        {.connected = [this](uint32_t rank) { job_.connected(rank); },
-                         .finalized = [this](uint32_t rank) { job_.finalized(rank); },
-                         .aborted =
-                             [this](uint32_t rank, int code) {
-                               job_.aborted(rank, code);
-                               if (!job_.settling()) pmix_->release_aborted();
-                             },
-                         .said =
-                             [this](uint32_t rank, Stream stream, std::string text) {
-                               if (output_.overfull()) return;
-                               output_.append(rank, stream, std::move(text));
-                               pump_output();
-                             }});
-  if (!pmix) return fail(pmix.error());
-  pmix_ = std::move(*pmix);
-  for (uint32_t rank = 0; rank < launch.ranks; rank++)
-    if (auto r = start_one(launch, request, rank); !r) return r;
-  return {};
-}
-
-Result<> Supervisor::start_one(const Launch& launch, const link::Start& request, uint32_t rank) {
-  auto pmix_env = pmix_->register_rank(rank);
-  if (!pmix_env) return fail(pmix_env.error());
-  RankSpec spec{.argv = launch.argv,
-                .env = rank_environment(launch, rank, *pmix_env),
-                .directory = launch.directory,
-                .wants_input = rank == 0,
-                .umask = std::nullopt,
-                .descriptors = descriptors_};
-  if (request.has_umask()) spec.umask = static_cast<mode_t>(request.umask() & 0777);
-  auto process = start_rank(spec, Deadline::in(kExecTime));
-  if (!process) return fail(process.error());
-  job_.rank_started(rank, process->pid);
-  adopt_streams(rank, std::move(*process));
-  return {};
-}
-
-void Supervisor::adopt_streams(uint32_t rank, RankProcess process) {
-  const auto add = [&](Fd fd, Stream stream) {
-    output_pipes_.push_back(std::make_unique<OutputPipe>(loop_, std::move(fd), output_, rank,
-                                                         stream, [this] { pump_output(); }));
-    output_pipes_.back()->resume();
-  };
-  add(std::move(process.out), Stream::kOut);
-  add(std::move(process.err), Stream::kErr);
-  if (!process.in) return;
-  input_pipe_ = std::make_unique<InputPipe>(loop_, std::move(process.in), input_,
-                                            [this] { tell_input_taken(); });
-  input_pipe_->push();
-}
-
 // ---- Job::Actions
 
 void Supervisor::signal_rank(uint32_t, pid_t pid, int number) {
@@ -294,10 +197,52 @@ void Supervisor::settle() {
   });
 }
 
+void Supervisor::failing(const Ending& cause) {
+  if (!mesh_) return;
+  mesh::Message message;
+  message.mutable_failure()->set_status(cause.status);
+  message.mutable_failure()->set_reason(cause.reason);
+  mesh_->send_all(message);
+}
+
 void Supervisor::ended() {
   job_ended_ = true;
+  if (job_.ending().status == 0) tell_well_ended();
   if (input_pipe_) input_pipe_->close();
   tell_end_when_drained();
+}
+
+// ---- the other nodes
+
+void Supervisor::tell_well_ended() {
+  if (!mesh_) return;
+  mesh::Message message;
+  message.mutable_node_ended()->set_node(placement_->self());
+  if (const auto rank = job_.stranger()) message.mutable_node_ended()->set_stranger(*rank);
+  mesh_->send_all(message);
+}
+
+void Supervisor::heard(uint32_t from, const mesh::Message& message) {
+  if (message.has_failure()) {
+    const int status = message.failure().status();
+    job_.failed_elsewhere({status ? status : 1, message.failure().reason().substr(0, kMostReason)});
+  } else if (message.has_node_ended()) {
+    well_ended_.insert(message.node_ended().node());
+    if (message.node_ended().has_stranger())
+      job_.stranger_elsewhere(message.node_ended().stranger());
+  } else if (pmix_) {
+    if (auto r = pmix_->received(from, message); !r)
+      lost(from, "it talks nonsense: " + r.error().line());
+  }
+}
+
+// A node whose ranks are through may leave: nobody waits for it.
+void Supervisor::lost(uint32_t node, const std::string& why) {
+  const std::string name = placement_->nodes()[node].hostname;
+  if (job_.has_ended() || well_ended_.contains(node)) return;
+  log::warning("the supervisor of node " + name + ": " + why);
+  job_.lost_elsewhere({static_cast<int>(ErrorKind::kIo),
+                       "the connection to node " + name + "'s supervisor was lost (" + why + ")"});
 }
 
 // ---- time and children
@@ -320,7 +265,8 @@ void Supervisor::reap() {
   // Behind what PMIx's thread has posted before they ended: that they have finalized, or aborted.
   asio::post(loop_, [this, ended = std::move(ended), children_left] {
     job_.exited(ended, children_left);
-    if (input_pipe_ && !job_.ranks().front().running) input_pipe_->close();
+    const Job::Rank* reader = job_.rank(0);
+    if (input_pipe_ && reader && !reader->running) input_pipe_->close();
   });
 }
 
@@ -335,6 +281,7 @@ void Supervisor::await_tick() {
 
 void Supervisor::tick() {
   link_.tick();
+  if (mesh_) mesh_->tick();
   job_.tick();
   reap();
   if (job_ended_ && !output_.full() && ++drain_ticks_ == kDrainTicks) {

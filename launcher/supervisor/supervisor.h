@@ -6,6 +6,9 @@
 // the link, which is closed while the container is dumped; and time is counted in ticks, so that a
 // frozen job does not wake up to timeouts.
 //
+// In a job over several nodes it also talks to the supervisors of the others (mesh.h), which lie in
+// containers of their own: about PMIx, and about failures, so that the job ends everywhere.
+//
 // Without an agent for kOrphanTicks (after a lost link, or from the start) the job is ended: nobody
 // could take its output, checkpoint it or account for it.
 #pragma once
@@ -17,12 +20,16 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "launcher/supervisor/job.h"
 #include "launcher/supervisor/link.h"
+#include "launcher/supervisor/mesh.h"
 #include "launcher/supervisor/pipes.h"
+#include "launcher/supervisor/placement.h"
 #include "launcher/supervisor/pmix_server.h"
 #include "launcher/supervisor/rank.h"
 
@@ -35,7 +42,7 @@ class Supervisor : private Job::Actions {
       40;  // for an orphaned job to end; then we leave, and the kernel ends the rest
   static constexpr int kDrainTicks = 5;  // for pipes that somebody still holds though all is killed
   static constexpr auto kSettleTime = std::chrono::milliseconds(100);
-  static constexpr size_t kMostRanks = 4096;
+  static constexpr size_t kLeastToken = 16;  // bytes
 
   // `child_signals`: a signalfd for SIGCHLD, which is blocked in all threads.  `session_directory`
   // exists. `descriptors`: the limit that the ranks are to have.
@@ -51,6 +58,7 @@ class Supervisor : private Job::Actions {
   void signal_rank(uint32_t rank, pid_t pid, int number) override;
   void kill_rest() override;
   void settle() override;
+  void failing(const Ending& cause) override;
   void ended() override;
 
   // The link.
@@ -68,9 +76,19 @@ class Supervisor : private Job::Actions {
   // The ranks.
   Result<> start(const link::Start& start);
   Result<> check_start(const link::Start& start) const;
-  Result<> start_ranks(const link::Start& start);
-  Result<> start_one(const Launch& launch, const link::Start& start, uint32_t rank);
+  Result<> start_ranks(const link::Start& start, const Placement& placement);
+  Result<> start_mesh(const link::Start& start, const Placement& placement);
+  PmixServer::Events pmix_events();
+  Result<> start_one(const Launch& launch, const link::Start& start, uint32_t rank,
+                     uint32_t local_rank);
+  void tell_started();
   void adopt_streams(uint32_t rank, RankProcess process);
+
+  // The other nodes.
+  void heard(uint32_t from, const mesh::Message& message);
+  void lost(uint32_t node, const std::string& why);
+  void tell_well_ended();
+
   void reap();
   void await_children();
   void await_tick();
@@ -86,6 +104,9 @@ class Supervisor : private Job::Actions {
   std::string session_directory_;
   rlimit descriptors_;
   std::chrono::milliseconds tick_length_;
+  std::optional<Placement> placement_;  // from Start on, if it made sense
+  std::unique_ptr<Mesh> mesh_;          // in a job over several nodes
+  std::set<uint32_t> well_ended_;       // nodes
   std::unique_ptr<PmixServer> pmix_;
   std::vector<std::unique_ptr<OutputPipe>> output_pipes_;
   std::unique_ptr<InputPipe> input_pipe_;

@@ -70,17 +70,18 @@ bool raise_loopback() {
 }
 
 // In pid 1 of the new namespaces.
-[[noreturn]] void become_supervisor(int listening, int errors, std::string tick_ms) {
+[[noreturn]] void become_supervisor(int listening, int errors, std::string tick_ms,
+                                    const std::string& name) {
   const int null = ::open("/dev/null", O_RDWR);
   const int socket =
       ::fcntl(listening, F_DUPFD, 10);  // not 3 itself, which dup2() would leave close-on-exec
   const bool ok = ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
                   ::mount("proc", "/proc", "proc", 0, nullptr) == 0 &&
                   ::mount("shm", "/dev/shm", "tmpfs", 0, "mode=1777") == 0 &&
-                  ::sethostname("node0", 5) == 0 && raise_loopback() && ::dup2(errors, 2) == 2 &&
-                  ::dup2(null, 0) == 0 && ::dup2(null, 1) == 1 && ::dup2(socket, 3) == 3 &&
-                  ::close_range(4, ~0U, 0) == 0 && ::setgroups(0, nullptr) == 0 &&
-                  ::setgid(kUser) == 0 && ::setuid(kUser) == 0;
+                  ::sethostname(name.data(), name.size()) == 0 && raise_loopback() &&
+                  ::dup2(errors, 2) == 2 && ::dup2(null, 0) == 0 && ::dup2(null, 1) == 1 &&
+                  ::dup2(socket, 3) == 3 && ::close_range(4, ~0U, 0) == 0 &&
+                  ::setgroups(0, nullptr) == 0 && ::setgid(kUser) == 0 && ::setuid(kUser) == 0;
   if (!ok) _exit(98);
   char program[] = SUPERVISOR_PROGRAM;
   char option[] = "--tick-ms";
@@ -202,7 +203,9 @@ void Gathered::take(const link::FromSupervisor& m) {
   }
 }
 
-TestSupervisor::TestSupervisor(const std::string& tick_ms) {
+TestSupervisor::TestSupervisor(const std::string& tick_ms) : TestSupervisor(tick_ms, Host{}) {}
+
+TestSupervisor::TestSupervisor(const std::string& tick_ms, const Host& host) {
   char name[] = "/tmp/stillpoint-supervisor-XXXXXX";
   if (!::mkdtemp(name) || ::chmod(name, 0755) != 0) broken(name);
   directory_ = name;
@@ -214,12 +217,14 @@ TestSupervisor::TestSupervisor(const std::string& tick_ms) {
   if (!errors || !pid_pipe) broken("files");
   auto outer = fork_child([&] {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0)
+    const int network = host.network < 0 ? CLONE_NEWNET : 0;
+    if (::unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | network) != 0 ||
+        (host.network >= 0 && ::setns(host.network, CLONE_NEWNET) != 0))
       return 97;
     const pid_t init = ::fork();
     if (init == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      become_supervisor(listening.get(), errors->get(), tick_ms);
+      become_supervisor(listening.get(), errors->get(), tick_ms, host.name);
     }
     if (::write(pid_pipe->write.get(), &init, sizeof init) != sizeof init) return 96;
     int status = 0;
@@ -233,8 +238,12 @@ TestSupervisor::TestSupervisor(const std::string& tick_ms) {
     throw std::runtime_error("no namespaces could be made (these tests need root)");
 }
 
-TestSupervisor::~TestSupervisor() {
+void TestSupervisor::kill() {
   if (outer_.running() && init_ > 0) ::kill(init_, SIGKILL);
+}
+
+TestSupervisor::~TestSupervisor() {
+  kill();
   if (outer_.running()) (void)outer_.wait(Deadline::in(kPatience), "the supervisor's end");
   std::error_code ignored;
   std::filesystem::remove_all(directory_, ignored);

@@ -63,7 +63,12 @@ struct Gathered {
 // Needs root.  Ended by the destructor, with all that it has started.
 class TestSupervisor {
  public:
+  struct Host {
+    std::string name = "node0";
+    int network = -1;  // a network namespace to live in, instead of a new one; not owned
+  };
   explicit TestSupervisor(const std::string& tick_ms = "1000");  // length of its seconds
+  TestSupervisor(const std::string& tick_ms, const Host& host);
   ~TestSupervisor();
 
   pid_t pid() const { return init_; }  // as seen from here
@@ -79,6 +84,7 @@ class TestSupervisor {
   // A job with this command; environment: PATH, HOME and `env`.
   link::ToSupervisor start_message(uint32_t ranks, std::vector<std::string> argv,
                                    std::vector<std::string> env = {}) const;
+  void kill();  // with everything in its namespaces
   // Runs one from its start to its end.  The supervisor is told Bye.
   Gathered run(uint32_t ranks, const std::vector<std::string>& argv,
                const std::vector<std::string>& env = {});
