@@ -47,6 +47,16 @@ if(CRIU_INCLUDE_DIR AND CRIU_LIBRARY)
 endif()
 stillpoint_need(CRIU_FOUND "libcriu" "libcriu-dev (4.2 or later)")
 
+find_path(MUNGE_INCLUDE_DIR munge.h)
+find_library(MUNGE_LIBRARY munge)
+if(MUNGE_INCLUDE_DIR AND MUNGE_LIBRARY)
+  set(MUNGE_FOUND TRUE)
+  add_library(stillpoint::munge INTERFACE IMPORTED)
+  target_include_directories(stillpoint::munge INTERFACE ${MUNGE_INCLUDE_DIR})
+  target_link_libraries(stillpoint::munge INTERFACE ${MUNGE_LIBRARY})
+endif()
+stillpoint_need(MUNGE_FOUND "MUNGE" "libmunge-dev")
+
 find_path(PMIX_INCLUDE_DIR pmix_server.h PATH_SUFFIXES pmix2/include
           PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE} /usr/lib/x86_64-linux-gnu)
 find_library(PMIX_LIBRARY pmix PATH_SUFFIXES pmix2/lib

@@ -13,16 +13,24 @@ namespace {
 struct State {
   std::shared_ptr<spdlog::logger> logger;
   std::function<void()> before_line;
+  bool priorities = false;
 };
 
 State& state() {
   static State s = [] {
     auto sink = std::make_shared<spdlog::sinks::stderr_sink_st>();
-    State made{std::make_shared<spdlog::logger>("stillpoint", sink), {}};
+    State made{std::make_shared<spdlog::logger>("stillpoint", sink), {}, false};
     made.logger->set_pattern("%n: %v");
     return made;
   }();
   return s;
+}
+
+// As in <syslog.h>.
+const char* priority(spdlog::level::level_enum level) {
+  if (level >= spdlog::level::err) return "<3>";
+  if (level == spdlog::level::warn) return "<4>";
+  return level == spdlog::level::info ? "<6>" : "<7>";
 }
 
 void line(spdlog::level::level_enum level, std::string text) {
@@ -30,6 +38,7 @@ void line(spdlog::level::level_enum level, std::string text) {
   if (!s.logger->should_log(level)) return;
   for (char& c : text)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  if (s.priorities) text.insert(0, priority(level));
   if (s.before_line) s.before_line();
   s.logger->log(level, spdlog::string_view_t(text));
   s.logger->flush();
@@ -46,8 +55,13 @@ void set_level(Level least) {
 void set_name(const std::string& program) {
   State& s = state();
   auto renamed = s.logger->clone(program);
-  renamed->set_pattern("%n: %v");
+  renamed->set_pattern(s.priorities ? "%v" : "%n: %v");
   s.logger = renamed;
+}
+
+void set_priorities(bool on) {
+  state().priorities = on;
+  state().logger->set_pattern(on ? "%v" : "%n: %v");
 }
 
 void set_before_line(std::function<void()> hook) {

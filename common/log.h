@@ -13,6 +13,9 @@ enum class Level { kDebug, kInfo, kWarning, kError };
 
 void set_level(Level least);                // default: kInfo
 void set_name(const std::string& program);  // what stands in front; default "stillpoint"
+// Lines begin with their syslog priority in place of the program's name ("<4>warning: ..."), as
+// the journal takes them.
+void set_priorities(bool on);
 // Called before a line is written, so that a progress bar can take itself off the terminal.
 void set_before_line(std::function<void()> hook);
 

@@ -1,6 +1,8 @@
 // The one place that builds paths.
 //
 //   /etc/stillpoint/key                          signs manifests; root's alone
+//   /etc/stillpoint/stillpoint.conf              settings of the node (common/config.h)
+//   /run/stillpoint/stillpointd.sock, .lock      of the node's daemon
 //   /run/stillpoint/jobs/<job>/                  of a running job: control.sock, job.json
 //   /dev/shm/stillpoint/<job>/<epoch>/           staging: CRIU's images, until they are packed
 //   DIR/<job>.<step>/                            a job's checkpoints (share/doc/statefile.md)
@@ -19,8 +21,11 @@
 namespace stillpoint::paths {
 
 inline constexpr const char* kSigningKey = "/etc/stillpoint/key";
+inline constexpr const char* kConfiguration = "/etc/stillpoint/stillpoint.conf";
 inline constexpr const char* kRunDirectory = "/run/stillpoint";
 inline constexpr const char* kJobsDirectory = "/run/stillpoint/jobs";
+inline constexpr const char* kDaemonSocket = "/run/stillpoint/stillpointd.sock";
+inline constexpr const char* kDaemonLock = "/run/stillpoint/stillpointd.lock";
 inline constexpr const char* kDefaultStaging = "/dev/shm/stillpoint";
 inline constexpr const char* kDefaultCheckpoints =
     "stillpoint-checkpoints";  // below the working directory

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -87,6 +88,23 @@ std::vector<std::string> jobs_here() {
     if (entry.is_directory(error)) jobs.push_back(entry.path().filename().string());
   std::sort(jobs.begin(), jobs.end());
   return jobs;
+}
+
+std::optional<uid_t> owner_of(const std::string& job) {
+  const std::string cgroup = read_note(job).cgroup;
+  if (cgroup.empty()) return std::nullopt;
+  const auto group = container::Cgroup::at(cgroup);
+  const auto processes =
+      group ? group->processes() : Result<std::vector<pid_t>>(std::vector<pid_t>());
+  std::optional<uid_t> owner;
+  for (const pid_t pid : processes.value_or(std::vector<pid_t>())) {
+    const auto status = read_file("/proc/" + std::to_string(pid) + "/status");
+    const size_t at = status ? status->find("\nUid:") : std::string::npos;
+    if (at == std::string::npos) continue;
+    owner = static_cast<uid_t>(std::strtoul(status->c_str() + at + 5, nullptr, 10));
+    if (*owner != 0) break;  // root's are there for a moment only: CRIU, while it restores
+  }
+  return owner;
 }
 
 Result<> clean_up(const JobNote& note) {

@@ -3,6 +3,9 @@
 // of an agent that died, and is swept.
 #pragma once
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +41,9 @@ class JobClaim {
 };
 
 std::vector<std::string> jobs_here();  // names, sorted
+
+// Whose processes a job on this node has; none if it has none, or is gone.
+std::optional<uid_t> owner_of(const std::string& job);
 
 // Ends and removes all that a job has on this node: cgroup with its processes, staging, the job's
 // directory. Says what could not be removed.

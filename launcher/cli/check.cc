@@ -6,6 +6,7 @@
 #include "common/process.h"
 #include "criu-glue/criu/fitness.h"
 #include "launcher/agent/launch.h"
+#include "launcher/cli/check_hosts.h"
 #include "launcher/cli/options.h"
 
 namespace stillpoint::cli {
@@ -17,7 +18,9 @@ CommandLine command_line() {
       "check [options]",
       "Tells what of this node is fit for checkpoint and restart, what is not, and what to do.\n"
       "Exit status 69 if something is not.\n");
-  line.options.add_options()("json", "print facts as JSON");
+  line.options.add_options()("hosts", po::value<std::string>(),
+                             "ask the daemons of these nodes instead (a,b,c)")(
+      "json", "print facts as JSON");
   return line;
 }
 
@@ -45,6 +48,7 @@ Result<int> check_command(const Arguments& arguments) {
   auto parsed = parse(command_line(), arguments);
   if (!parsed) return fail(parsed.error());
   if (parsed->help) return 0;
+  if (parsed->has("hosts")) return check_hosts(parsed->text("hosts"), parsed->has("json"));
   bool fit = true;
   nlohmann::json all = nlohmann::json::array();
   auto items = criu::examine();

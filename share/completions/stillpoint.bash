@@ -30,13 +30,17 @@ _stillpoint() {
     --user)
       mapfile -t COMPREPLY < <(compgen -u -- "$word")
       return ;;
+    --hosts)
+      mapfile -t COMPREPLY < <(compgen -A hostname -- "$word")
+      return ;;
     -n | --name | --checkpoint-keep | -x) return ;;
   esac
   case $command in
     run) options="-n --name $keeping -x --wdir --help" ;;
     checkpoint) options='--stop --timeout --json --help' ;;
     restart) options="$keeping --help" ;;
-    status | list | inspect | check) options='--json --help' ;;
+    status | list | inspect) options='--json --help' ;;
+    check) options='--hosts --json --help' ;;
     verify) options='--help' ;;
     *) return ;;
   esac

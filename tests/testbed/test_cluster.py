@@ -328,7 +328,7 @@ def up_with(cluster, changes):
 
 @pytest.mark.parametrize("changes, says", [
     ("mount --bind /bin/false /usr/sbin/munged; ", "munged does not start"),
-    (DAEMON.format("echo no configuration; exit 3"), "stillpointd ended at once: no configuration")])
+    (DAEMON.format("echo no configuration >&2; exit 3"), "stillpointd does not start: no configuration")])
 def test_failed_up_leaves_nothing(changes, says):
     cluster = Cluster(f"{NAME}-3")
     done = up_with(cluster, changes)
@@ -338,7 +338,7 @@ def test_failed_up_leaves_nothing(changes, says):
 
 def test_daemon_runs_on_every_node():
     with Cluster(f"{NAME}-4") as cluster:
-        assert up_with(cluster, DAEMON.format('echo "$@"; exec sleep infinity')).returncode == 0
+        assert up_with(cluster, DAEMON.format('echo serves >&2; sleep infinity > /dev/null 2>&1 &')).returncode == 0
         for node in ("n1", "n2"):
-            assert said(cluster, node, "cat", "/var/log/stillpointd.log") == "--foreground"
+            assert said(cluster, node, "cat", "/var/log/stillpointd.log") == "serves"
             assert said(cluster, node, "pgrep", "-fc", "sleep infinity") == "2"  # it, and that of pid 1
