@@ -77,7 +77,9 @@ TEST_F(AsRoot, ADumpIsCalledOffAtItsDeadline) {
     auto dumped = make_criu()->dump(request);
     if (!dumped) {
       EXPECT_EQ(dumped.error().kind(), ErrorKind::kTimeout) << dumped.error().line();
-      EXPECT_THAT(dumped.error().what(), HasSubstr("the processes are as before"));
+      // Without room for its files CRIU gives up, or crashes, by where it stands.
+      EXPECT_THAT(dumped.error().what(), testing::AnyOf(HasSubstr("the processes are as before"),
+                                                        HasSubstr("go on unharmed")));
     }
     EXPECT_TRUE(is_frozen());
     ASSERT_TRUE(frozen->thaw());

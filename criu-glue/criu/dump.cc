@@ -228,16 +228,6 @@ bool await_answer(int fd, Deadline deadline) {
   }
 }
 
-// CRIU died in the middle of its work in the processes (rescue.h).  It had thawed them; they are
-// frozen again, as the caller expects.
-Error died(const Error& error, const DumpRequest& request, int verdict) {
-  if (!request.freeze_cgroup.empty() &&
-      await_verdict(verdict, Deadline::in(kRescueTime)) != Verdict::kHarmed)
-    return Error(error.kind(), error.what() + "; the processes go on unharmed", error.remedy());
-  return Error(error.kind(), error.what() + "; the processes may be harmed",
-               error.remedy() + "; end the job and restart it from its last checkpoint");
-}
-
 // Driver of one dump, seen from its parent.
 struct Driver {
   Child process;
@@ -245,8 +235,23 @@ struct Driver {
   Fd verdict;  // the keeper's
 };
 
-Error called_off(bool undone, const Driver& driver, const DumpRequest& request) {
-  if (undone)
+// CRIU died (rescue.h).  In the middle of its work it had thawed the processes; they are frozen
+// again, as the caller expects.
+Verdict fate(const Driver& driver, const DumpRequest& request) {
+  if (request.freeze_cgroup.empty()) return Verdict::kHarmed;  // there was no keeper
+  return await_verdict(driver.verdict.get(), Deadline::in(kRescueTime));
+}
+
+Error died(const Error& error, Verdict verdict) {
+  if (verdict != Verdict::kHarmed)
+    return Error(error.kind(), error.what() + "; the processes go on unharmed", error.remedy());
+  return Error(error.kind(), error.what() + "; the processes may be harmed",
+               error.remedy() + "; end the job and restart it from its last checkpoint");
+}
+
+Error called_off(bool answered, const Driver& driver, const DumpRequest& request) {
+  const Verdict verdict = answered ? Verdict::kNotNeeded : fate(driver, request);
+  if (verdict == Verdict::kNotNeeded || verdict == Verdict::kUntouched)
     return Error(
         ErrorKind::kTimeout,
         "CRIU's dump took too long and was called off; the processes are as before",
@@ -254,7 +259,7 @@ Error called_off(bool undone, const Driver& driver, const DumpRequest& request) 
   return died(Error(ErrorKind::kTimeout,
                     "CRIU's dump took too long and could not be called off, so it was killed",
                     "see " + request.images + "/" + kLog),
-              request, driver.verdict.get());
+              verdict);
 }
 
 Result<> finish_late(Driver& driver, const DumpRequest& request) {
@@ -304,8 +309,7 @@ Result<> dump_in_session(const std::string& binary, const DumpRequest& request) 
   (void)driver->process.wait(Deadline::in(std::chrono::seconds(10)), "the driver of CRIU");
   if (code && *code == 0) return {};
   const Error error = explain_failure("dump", request.images, kLog, code.value_or(-ECOMM));
-  return fail(code.value_or(-ECOMM) == -ECOMM ? died(error, request, driver->verdict.get())
-                                              : error);
+  return fail(code.value_or(-ECOMM) == -ECOMM ? died(error, fate(*driver, request)) : error);
 }
 
 Result<> await_dump_end(const std::string& images, Deadline deadline) {
