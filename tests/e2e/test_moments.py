@@ -108,7 +108,7 @@ def test_before_and_after_mpi(work):
 
 
 def test_files_in_shared_memory(work):
-    """Files in /dev/shm go with the job; 100 MB of them do not hold it still for seconds (gzip would take 3)."""
+    """Files in /dev/shm go with the job; 100 MB of them do not hold it still for seconds."""
     app = ["/bin/bash", "-c", "head -c 100000000 /dev/urandom > /dev/shm/file; sha256sum /dev/shm/file; "
            "while [ ! -e GO ]; do sleep 0.1; done; sha256sum /dev/shm/file; stat -c '%s %a' /dev/shm/file"]
     job = work.run(app).started()
