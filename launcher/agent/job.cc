@@ -25,7 +25,8 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);
-constexpr auto kLinkWait = 30s;  // a supervisor that does not answer within this is stuck
+constexpr auto kHoldOutput = 2s;  // for a record to be written
+constexpr auto kLinkWait = 30s;   // a supervisor that does not answer within this is stuck
 
 link::ToSupervisor message() {
   return {};
@@ -229,16 +230,21 @@ Task<> Job::relink() {
 }
 
 Task<Result<>> Job::park() {
-  if (!session_.is_open()) co_return fail(ErrorKind::kBusy, "the link to the supervisor is down");
+  if (!co_await output_.hold(Deadline::in(kHoldOutput)))
+    log::debug("somebody reads our output slowly or not at all");
+  if (!session_.is_open()) {
+    output_.release();
+    co_return fail(ErrorKind::kBusy, "the link to the supervisor is down");
+  }
   parking_ = true;
   parked_.reset();
-  output_at_park_ =
-      output_.acknowledged();  // later acknowledgements come behind the Park: not in the dump
+  output_at_park_ = output_.acknowledged();
   auto m = message();
   m.mutable_park();
   session_.send(m);
   if (!co_await parked_.wait(Deadline::in(kLinkWait))) {
     parking_ = false;
+    output_.release();
     co_return fail(ErrorKind::kTimeout, "the supervisor did not close its link within 30 s");
   }
   session_.close();
@@ -248,6 +254,7 @@ Task<Result<>> Job::park() {
 
 Task<Result<>> Job::reopen() {
   parking_ = false;
+  output_.release();
   auto hello = co_await open_link(Deadline::in(kLinkWait));
   if (!hello) {
     // A container that died while it was held shows here first; let watch_init tell that story.
@@ -280,6 +287,7 @@ void Job::kill(const std::string& reason, int status) {
 }
 
 void Job::stopped_at_checkpoint() {
+  output_.drop();
   end(kStoppedAtCheckpoint, {});
 }
 

@@ -26,8 +26,10 @@ OutputRelay::OutputRelay(const asio::any_io_executor& executor, bool tag,
       reader_gone_(std::move(reader_gone)),
       out_(make_sink(executor, STDOUT_FILENO)),
       err_(make_sink(executor, STDERR_FILENO)),
-      idle_(executor) {
+      idle_(executor),
+      resting_(executor) {
   idle_.set();
+  resting_.set();
 }
 
 OutputRelay::Sink OutputRelay::make_sink(const asio::any_io_executor& executor, int fd) {
@@ -66,10 +68,31 @@ void OutputRelay::take(const link::Output& record) {
   taken_ = record.number() + 1;
   Sink& sink = record.stream() == link::STDOUT ? out_ : err_;
   pending_.push_back({record.number(), &sink, tagged(sink, record)});
-  if (writing_) return;
-  writing_ = true;
   idle_.reset();
+  go_on();
+}
+
+void OutputRelay::go_on() {
+  if (writing_ || held_ || pending_.empty()) return;
+  writing_ = true;
+  resting_.reset();
   asio::co_spawn(executor_, write_loop(), asio::detached);
+}
+
+Task<bool> OutputRelay::hold(Deadline deadline) {
+  held_ = true;
+  co_return co_await resting_.wait(deadline);
+}
+
+void OutputRelay::release() {
+  held_ = false;
+  go_on();
+}
+
+void OutputRelay::drop() {
+  if (writing_) return pending_.resize(1);  // whose reader may have a part of it already
+  pending_.clear();
+  idle_.set();
 }
 
 Task<bool> OutputRelay::drained(Deadline deadline) {
@@ -77,7 +100,7 @@ Task<bool> OutputRelay::drained(Deadline deadline) {
 }
 
 Task<> OutputRelay::write_loop() {
-  while (!pending_.empty()) {
+  while (!pending_.empty() && !held_) {
     Pending record = std::move(pending_.front());
     co_await write(*record.sink, record.text);
     pending_.pop_front();
@@ -86,7 +109,8 @@ Task<> OutputRelay::write_loop() {
     acknowledge_(record.number + 1);
   }
   writing_ = false;
-  idle_.set();
+  resting_.set();
+  if (pending_.empty()) idle_.set();
 }
 
 Task<> OutputRelay::write(Sink& sink, std::string_view text) {

@@ -1,8 +1,10 @@
 // The ranks' output, from the supervisor's records to our own stdout and stderr, in the order of
 // the records.
 //
-// A record is acknowledged once it is written out.  `written()` at the moment of the last
-// acknowledgement before a dump is therefore exactly what the restarted job will not print again.
+// A record is acknowledged once it is written out.  While the relay is held, nothing is: what comes
+// waits here.  So `acknowledged()` of a held relay is exactly what a job restarted from a dump
+// taken meanwhile will not print again, and a job that ends with that dump prints nothing beyond
+// it.
 #pragma once
 
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -32,6 +34,12 @@ class OutputRelay {
   WrittenBytes acknowledged() const { return acknowledged_; }
   Task<bool> drained(Deadline deadline);  // everything taken is written; false: not by then
 
+  // Returns when nothing is being written; false: a reader has stopped reading, and the record
+  // under way (written in part, perhaps, and not acknowledged) goes on when it reads again.
+  Task<bool> hold(Deadline deadline);
+  void release();
+  void drop();  // what waits here is in the dump, and never to be written: the job ends with it
+
  private:
   // One of our own descriptors.  Written without O_NONBLOCK (it is shared with whoever gave it to
   // us): a pipe or terminal is awaited and then given at most PIPE_BUF bytes, which do not block.
@@ -49,6 +57,7 @@ class OutputRelay {
   };
   static Sink make_sink(const asio::any_io_executor& executor, int fd);
   std::string tagged(Sink& sink, const link::Output& record) const;
+  void go_on();
   Task<> write_loop();
   Task<> write(Sink& sink, std::string_view text);
 
@@ -59,9 +68,10 @@ class OutputRelay {
   Sink out_, err_;
   std::deque<Pending> pending_;
   uint64_t taken_ = 0;
-  bool writing_ = false;
+  bool writing_ = false, held_ = false;
   WrittenBytes acknowledged_;
-  Event idle_;
+  Event idle_;     // nothing waits
+  Event resting_;  // nothing is being written
 };
 
 }  // namespace stillpoint::agent

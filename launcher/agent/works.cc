@@ -243,7 +243,8 @@ Task<Result<>> Works::dump() {
       return r ? Result<std::string>("") : fail(r.error());
     });
     if (waiter)
-      if (auto out = co_await stillpoint::finish(std::move(*waiter), Deadline::in(2 * kCallOff)); !out)
+      if (auto out = co_await stillpoint::finish(std::move(*waiter), Deadline::in(2 * kCallOff));
+          !out)
         log::warning(out.error().line());
     co_return fail(version.error());
   }

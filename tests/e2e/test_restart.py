@@ -138,6 +138,21 @@ def test_checkpoint_and_stop(work):
     assert job.out + work.restart(job.name).wait() == expected
 
 
+def test_stopped_while_it_prints(work):
+    """What a job prints around `checkpoint --stop` is printed once: by the stopped job or by the restarted one."""
+    app = program("numbers", 100000, 5)
+    expected = work.result_of(app, ranks=1)
+    out, job = b"", work.run(app, ranks=1).started()
+    for _ in range(3):
+        job.wait_for("00 ")
+        taken = job.checkpoint("--stop")
+        job.wait(status=STOPPED)
+        assert len(job.out) == work.stdout_before(taken["path"])
+        out += job.out
+        job = work.restart(job.name).started()
+    assert out + job.wait() == expected
+
+
 def test_messages_under_way(work):
     """Large messages in both directions while the checkpoint comes, many times, each restarted once."""
     options = dict(bytes=4 << 20, iterations=60, every=1)
