@@ -13,13 +13,14 @@ namespace {
 struct State {
   std::shared_ptr<spdlog::logger> logger;
   std::function<void()> before_line;
+  std::function<void(Level, const std::string&)> listener;
   bool priorities = false;
 };
 
 State& state() {
   static State s = [] {
     auto sink = std::make_shared<spdlog::sinks::stderr_sink_st>();
-    State made{std::make_shared<spdlog::logger>("stillpoint", sink), {}, false};
+    State made{std::make_shared<spdlog::logger>("stillpoint", sink), {}, {}, false};
     made.logger->set_pattern("%n: %v");
     return made;
   }();
@@ -33,11 +34,18 @@ const char* priority(spdlog::level::level_enum level) {
   return level == spdlog::level::info ? "<6>" : "<7>";
 }
 
+Level level_of(spdlog::level::level_enum level) {
+  if (level >= spdlog::level::err) return Level::kError;
+  if (level == spdlog::level::warn) return Level::kWarning;
+  return level == spdlog::level::info ? Level::kInfo : Level::kDebug;
+}
+
 void line(spdlog::level::level_enum level, std::string text) {
   State& s = state();
   if (!s.logger->should_log(level)) return;
   for (char& c : text)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  if (s.listener) return s.listener(level_of(level), text);
   if (s.priorities) text.insert(0, priority(level));
   if (s.before_line) s.before_line();
   s.logger->log(level, spdlog::string_view_t(text));
@@ -64,8 +72,18 @@ void set_priorities(bool on) {
   state().logger->set_pattern(on ? "%v" : "%n: %v");
 }
 
+void set_listener(std::function<void(Level, const std::string& text)> listener) {
+  state().listener = std::move(listener);
+}
+
 void set_before_line(std::function<void()> hook) {
   state().before_line = std::move(hook);
+}
+
+void relay(Level level, const std::string& text) {
+  static constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info,
+                                                          spdlog::level::warn, spdlog::level::err};
+  line(kLevels[static_cast<int>(level)], text);
 }
 
 void debug(const std::string& text) {

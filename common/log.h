@@ -19,6 +19,11 @@ void set_priorities(bool on);
 // Called before a line is written, so that a progress bar can take itself off the terminal.
 void set_before_line(std::function<void()> hook);
 
+// A line from elsewhere, which says itself what it is ("warning: ...").
+void relay(Level level, const std::string& text);
+// Where lines go instead of standard error, without the name in front; none: there.
+void set_listener(std::function<void(Level, const std::string& text)> listener);
+
 void debug(const std::string& text);
 void info(const std::string& text);
 void warning(const std::string& text);

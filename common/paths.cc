@@ -27,6 +27,14 @@ std::string join(std::string_view directory, std::string_view name) {
   return path.append(name);
 }
 
+std::string part_name(std::string_view job, uint32_t index) {
+  return std::string(job) + "@" + std::to_string(index);
+}
+
+std::string job_of(std::string_view name) {
+  return std::string(name.substr(0, name.find('@')));
+}
+
 std::string job_run_directory(std::string_view job) {
   return join(kJobsDirectory, job);
 }

@@ -4,6 +4,7 @@
 //   /etc/stillpoint/stillpoint.conf              settings of the node (common/config.h)
 //   /run/stillpoint/stillpointd.sock, .lock      of the node's daemon
 //   /run/stillpoint/jobs/<job>/                  of a running job: control.sock, job.json
+//   /run/stillpoint/jobs/<job>@<index>/          of its part on this node, if it is on several
 //   /dev/shm/stillpoint/<job>/<epoch>/           staging: CRIU's images, until they are packed
 //   DIR/<job>.<step>/                            a job's checkpoints (share/doc/statefile.md)
 //     lock                                       held while the job runs
@@ -41,6 +42,11 @@ inline constexpr const char* kTentative = ".tentative";
 
 // 1 to 64 letters, digits, '.', '_', '-', starting with a letter or digit; kUsage otherwise.
 Result<> check_job_name(std::string_view name);
+
+// A part of a job over several nodes, where jobs are listed by name: "<job>@<index>".
+std::string part_name(std::string_view job, uint32_t index);
+// The job that a listed name belongs to.
+std::string job_of(std::string_view name);
 
 std::string job_run_directory(std::string_view job);
 std::string control_socket(std::string_view job);

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 
@@ -104,6 +105,40 @@ Result<Child> fork_child(const std::function<int()>& body) {
   if (pid < 0) return fail_errno("fork");
   if (pid == 0) _exit(body());
   return Child::adopt(pid);
+}
+
+namespace {
+
+void close_all_but(std::vector<int> keep) {
+  std::sort(keep.begin(), keep.end());
+  unsigned from = 3;
+  for (const int fd : keep) {
+    if (fd < 3) continue;
+    if (static_cast<unsigned>(fd) > from) ::close_range(from, static_cast<unsigned>(fd) - 1, 0);
+    from = static_cast<unsigned>(fd) + 1;
+  }
+  ::close_range(from, ~0U, 0);
+}
+
+}  // namespace
+
+Result<> fork_detached(const std::vector<int>& keep, const std::function<int()>& body) {
+  auto between = fork_child([&] {
+    ::setsid();
+    const pid_t pid = ::fork();
+    if (pid != 0) return pid < 0 ? errno : 0;
+    for (int number = 1; number < NSIG; number++) ::signal(number, SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    close_all_but(keep);
+    _exit(body());
+  });
+  if (!between) return fail(between.error());
+  auto exit = between->wait(Deadline::in(std::chrono::seconds(10)), "fork");
+  if (!exit) return fail(exit.error());
+  if (!exit->ok()) return fail(system_error("fork", exit->code));
+  return {};
 }
 
 std::optional<Reaped> reap_any(bool& children_left) {

@@ -61,6 +61,11 @@ class Child {
 // caller should have one thread only: after fork the child may use the heap only then.
 Result<Child> fork_child(const std::function<int()>& body);
 
+// fork() for a process that is to live on by itself: in a session of its own, and nobody's to wait
+// for.  It keeps the descriptors `keep` and 0 to 2, with the signals as they are by default, and
+// ends with what the body returns.
+Result<> fork_detached(const std::vector<int>& keep, const std::function<int()>& body);
+
 // A child of this process that has ended, any of them: for pid 1 and subreapers, which inherit the
 // children of others.  Never blocks.  None: `children_left` says whether there are any that still
 // run.

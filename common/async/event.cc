@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -79,6 +80,18 @@ Task<Result<std::string>> finish(Worker worker, Deadline deadline,
     }
     if (on_progress) on_progress(worker.progress());
   }
+}
+
+Task<> for_all(const asio::any_io_executor& executor, size_t n,
+               std::function<Task<>(size_t)> each) {
+  Event over(executor);
+  size_t left = n;
+  for (size_t i = 0; i < n; i++)
+    asio::co_spawn(executor, each(i), [&](std::exception_ptr error) {
+      if (--left == 0) over.set();
+      if (error) std::rethrow_exception(error);
+    });
+  if (n > 0) co_await over.wait();
 }
 
 }  // namespace stillpoint

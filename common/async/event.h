@@ -51,6 +51,9 @@ class Ticker {
   std::shared_ptr<State> state_;
 };
 
+// Calls `each(0)` to `each(n - 1)` at once; returns when all have ended.
+Task<> for_all(const asio::any_io_executor& executor, size_t n, std::function<Task<>(size_t)> each);
+
 // Awaits the worker; at the deadline it is killed (kTimeout).  `on_progress` is called when it
 // reports.
 Task<Result<std::string>> finish(Worker worker, Deadline deadline,

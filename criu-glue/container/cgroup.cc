@@ -133,6 +133,13 @@ bool seems_frozen(pid_t pid) {
   return (wchan.empty() || wchan == "0") && end != stat.npos && stat[end + 2] == 'S';
 }
 
+// "pid:[4026531836]"; empty: it has ended.
+std::string pid_namespace(pid_t pid) {
+  char text[64];
+  const ssize_t n = ::readlink(("/proc/" + std::to_string(pid) + "/ns/pid").c_str(), text, sizeof text);
+  return std::string(text, n > 0 ? static_cast<size_t>(n) : 0);
+}
+
 std::string name_unfrozen(const std::vector<pid_t>& processes) {
   std::string names;
   size_t count = 0;
@@ -197,6 +204,19 @@ Result<std::vector<pid_t>> Cgroup::processes() const {
   for (pid_t pid; lines >> pid;)
     if (pid > 0) processes.push_back(pid);  // 0: in a pid namespace that we do not see
   return processes;
+}
+
+Result<> Cgroup::expel_others(pid_t init) const {
+  const auto own = pid_namespace(init);
+  if (own.empty()) return fail(ErrorKind::kNotFound, "process " + std::to_string(init) + " has ended");
+  auto inside = processes();
+  if (!inside) return fail(inside.error());
+  const std::string above = path_.substr(0, path_.rfind('/')) + "/cgroup.procs";
+  for (const pid_t pid : *inside)
+    if (pid_namespace(pid) != own)
+      if (auto r = write_file(above, std::to_string(pid)); !r && pid_namespace(pid) != "")
+        return fail(r.error().during("leaving the container's cgroup"));
+  return {};
 }
 
 Result<> Cgroup::freeze(Deadline deadline) const {

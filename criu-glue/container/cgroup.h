@@ -26,6 +26,9 @@ class Cgroup {
 
   Result<> join() const;  // the calling process
   Result<std::vector<pid_t>> processes() const;
+  // Moves processes that are not in the pid namespace of this one to the group above: who made a
+  // container from inside of its cgroup.
+  Result<> expel_others(pid_t init) const;
   // Returns once the kernel says that all are frozen.  kTimeout names those that did not (and thaws
   // the others).
   Result<> freeze(Deadline deadline) const;
@@ -46,6 +49,7 @@ class Cgroup {
 class FreezeGuard {
  public:
   static Result<FreezeGuard> freeze(const Cgroup& cgroup, Deadline deadline);
+  static FreezeGuard frozen(const Cgroup& cgroup) { return FreezeGuard(&cgroup); }  // already
   FreezeGuard(FreezeGuard&& other) noexcept : cgroup_(std::exchange(other.cgroup_, nullptr)) {}
   FreezeGuard& operator=(FreezeGuard&&) = delete;
   ~FreezeGuard();

@@ -67,7 +67,11 @@ Json container_json(const ContainerRecord& c) {
           {"images", list_json(c.images, image_json)},
           {"ranks", list_json(c.ranks, rank_json)},
           {"files", list_json(c.files, file_json)},
-          {"mounts", list_json(c.mounts, mount_json)}};
+          {"mounts", list_json(c.mounts, mount_json)},
+          {"in_flight",
+           {{"connections", c.in_flight.connections},
+            {"bytes", c.in_flight.bytes},
+            {"closed_windows", c.in_flight.closed_windows}}}};
 }
 
 // The fields of one JSON object.  `where` says which, for messages: "containers[0].images[3]".
@@ -191,6 +195,10 @@ ContainerRecord container_of(const Fields& f) {
   read_list(f, "ranks", c.ranks, rank_of);
   read_list(f, "files", c.files, file_of);
   read_list(f, "mounts", c.mounts, mount_of);
+  const Fields in_flight = f.object("in_flight");
+  in_flight.number("connections", c.in_flight.connections);
+  in_flight.number("bytes", c.in_flight.bytes);
+  in_flight.number("closed_windows", c.in_flight.closed_windows);
   std::set<std::string_view> names;
   for (const auto& image : c.images)
     f.require(names.insert(image.name).second, "images", "has two images of the same name");
@@ -229,14 +237,13 @@ void read_containers(const Fields& f, Manifest& m) {
                 "has a rank twice or one that the job does not have");
 }
 
-Manifest manifest_of(const Fields& f) {
+Manifest facts_of(const Fields& f) {
   Manifest m;
   f.text("job", m.job);
   f.require(paths::check_job_name(m.job).has_value(), "job", "cannot be the name of a job");
   f.number("step", m.step);
   f.text("run", m.run);
   f.number("epoch", m.epoch);
-  f.require(m.epoch > 0, "epoch", "is 0");
   f.text("created", m.created);
   f.number("uid", m.uid);
   f.text("user", m.user);
@@ -250,6 +257,12 @@ Manifest manifest_of(const Fields& f) {
   f.number("stderr_bytes", m.stderr_bytes);
   f.flag("tag_output", m.tag_output);
   read_versions(f, m);
+  return m;
+}
+
+Manifest manifest_of(const Fields& f) {
+  Manifest m = facts_of(f);
+  f.require(m.epoch > 0, "epoch", "is 0");
   read_containers(f, m);
   return m;
 }
@@ -336,6 +349,10 @@ std::string to_json(const Manifest& m) {
 
 Result<Manifest> manifest_from_json(std::string_view text) {
   return parse(text, manifest_of);
+}
+
+Result<Manifest> facts_from_json(std::string_view text) {
+  return parse(text, facts_of);
 }
 
 Result<ContainerRecord> container_from_json(std::string_view text) {

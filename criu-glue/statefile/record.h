@@ -47,6 +47,13 @@ struct MountRecord {
   std::string type;         // "ext4", "nfs4": for messages
 };
 
+// On the container's TCP connections to others when its network was locked: sent and not
+// acknowledged; it is in the dump of its sender.
+struct InFlightRecord {
+  uint64_t connections = 0, bytes = 0;
+  uint64_t closed_windows = 0;  // not among these: the peer reads nothing
+};
+
 struct ContainerRecord {
   uint32_t index = 0;
   std::string hostname;
@@ -58,6 +65,7 @@ struct ContainerRecord {
   std::vector<RankRecord> ranks;
   std::vector<FileRecord> files;
   std::vector<MountRecord> mounts;
+  InFlightRecord in_flight;
 };
 
 // What the dumped processes may use of the processor: a restart needs all of `flags`.
@@ -97,6 +105,8 @@ struct Manifest {
 // most 65536): kDamaged otherwise.
 std::string to_json(const Manifest& manifest);
 Result<Manifest> manifest_from_json(std::string_view text);
+// Of a job that has no checkpoint yet, or not this one: without containers, whatever they are.
+Result<Manifest> facts_from_json(std::string_view text);
 // One container's record alone, as it comes from the packer's process.
 std::string to_json(const ContainerRecord& container);
 Result<ContainerRecord> container_from_json(std::string_view text);

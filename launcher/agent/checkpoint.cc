@@ -1,13 +1,12 @@
 #include "launcher/agent/checkpoint.h"
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include "common/log.h"
 #include "common/paths.h"
 #include "criu-glue/statefile/manifest.h"
+#include "launcher/agent/works.h"
 
 namespace stillpoint::agent {
 
@@ -22,36 +21,9 @@ constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);
 constexpr auto kStoreWait = 60s;  // a file system that does not answer for so long is down
 constexpr int kAttempts = 5;
 
-coordinator::Limits limits_of(const CheckpointPolicy& policy) {
-  coordinator::Limits limits;
-  // The works have bounds of their own, which tell more: these come after them.
-  limits.prepare = 3min;
-  limits.freeze = 2min;
-  limits.dump = policy.hold_limit + 4min;
-  limits.hold = policy.hold_limit + 6min;
-  limits.go = 1min;
-  limits.undo = 5min;
-  limits.commit = kStoreWait + 10s;
-  return limits;
-}
-
 }  // namespace
 
-Checkpointer::Checkpointer(Job& job)
-    : job_(job),
-      works_(job,
-             [this](const std::string& phase, WorkDone done) {
-               if (sink_) sink_->update(phase, done.done, done.total);
-             }),
-      member_(job.executor(), works_, limits_of(job.policy()),
-              [this](const coordinator::Answer& answer) {
-                if (sink_) sink_->finished();
-                act(coordinator_.on_answer(0, answer, machine_time()));
-              }),
-      coordinator_({""}, limits_of(job.policy())),
-      timer_(job.executor()),
-      idle_(job.executor()),
-      over_(job.executor()) {
+Checkpointer::Checkpointer(Job& job) : job_(job), idle_(job.executor()) {
   idle_.set();
 }
 
@@ -62,7 +34,7 @@ Task<Result<CheckpointOutcome>> Checkpointer::take(bool stop, ProgressSink& sink
   if (job_.ended()) co_return fail(ErrorKind::kNotFound, "the job has ended");
   idle_.reset();
   cancelled_ = false;
-  sink_ = &sink;
+  job_.show_progress(&sink);
   auto outcome = co_await attempt(stop);
   for (int again = 1; again < kAttempts; again++) {
     if (outcome || outcome.error().kind() != ErrorKind::kBusy || job_.ended()) break;
@@ -71,8 +43,7 @@ Task<Result<CheckpointOutcome>> Checkpointer::take(bool stop, ProgressSink& sink
     co_await pause.async_wait(kQuietly);
     outcome = co_await attempt(stop);
   }
-  sink.finished();
-  sink_ = nullptr;
+  job_.show_progress(nullptr);
   if (!job_.ended()) job_.set_phase("running");
   last_failure_ = outcome ? "" : outcome.error().line();
   if (outcome) {
@@ -96,18 +67,24 @@ Task<Result<CheckpointOutcome>> Checkpointer::attempt(bool stop) {
     co_await discard(*epoch);
     co_return fail(ErrorKind::kNotFound, "the job has ended");
   }
-  report_.reset();
-  over_.reset();
-  auto begun = coordinator_.begin({Operation::kCheckpoint, *epoch, stop}, machine_time());
-  if (!begun) {
+  job_.conductor().set_handlers(
+      {.before = [this](const auto& command) { return before(command); },
+       .details = {},
+       .commit = [this](uint64_t which) { return commit(which); },
+       .discard = [this](uint64_t which) { return discard(which); }});
+  auto report = co_await job_.conductor().perform({Operation::kCheckpoint, *epoch, stop});
+  if (!report) {
     co_await discard(*epoch);
-    co_return fail(begun.error());
+    co_return fail(report.error());
   }
-  act(*begun);
-  co_await over_.wait();
-  if (report_->outcome == Outcome::kDone) co_return outcome(started, stop);
+  const bool done = report->outcome == Outcome::kDone;
+  if (done && stop)
+    job_.stopped_at_checkpoint();
+  else
+    job_.front().release();
+  if (done) co_return outcome(started, stop);
   if (cancelled_) co_return fail(ErrorKind::kNotFound, "the job has ended");
-  co_return fail(*report_->cause);
+  co_return fail(*report->cause);
 }
 
 Task<Result<uint64_t>> Checkpointer::begin_epoch(statefile::Store& store) {
@@ -122,112 +99,108 @@ Task<Result<uint64_t>> Checkpointer::begin_epoch(statefile::Store& store) {
                                 return std::to_string(epoch);
                               });
   if (!worker) co_return fail(worker.error());
-  auto epoch = co_await finish(std::move(*worker), Deadline::in(kStoreWait));
+  auto epoch = co_await stillpoint::finish(std::move(*worker), Deadline::in(kStoreWait));
   if (!epoch) co_return fail(epoch.error());
   tried_ = std::stoull(*epoch);
   co_return tried_;
 }
 
-void Checkpointer::act(const coordinator::Actions& actions) {
-  for (const auto& action : actions) {
-    if (const auto* send = std::get_if<coordinator::Send>(&action)) {
-      if (send->command.step == Step::kFreeze) held_ = Clock::now();
-      asio::post(job_.executor(), [this, command = send->command] { member_.command(command); });
-    } else if (const auto* what = std::get_if<coordinator::Commit>(&action)) {
-      asio::co_spawn(job_.executor(), commit(*what), asio::detached);
-    } else if (const auto* gone = std::get_if<coordinator::Discard>(&action)) {
-      asio::co_spawn(job_.executor(), discard(gone->epoch), asio::detached);
-    } else {
-      report_ = std::get<coordinator::Report>(action);
-      if (busy_with_store_ == 0) over_.set();
-    }
+// The output is held while the supervisors close their links, one after the other; in a stop until
+// the job has ended with this checkpoint.
+Task<> Checkpointer::before(const coordinator::Command& command) {
+  if (command.step == Step::kFreeze) {
+    job_.set_phase("dumping");
+    held_ = Clock::now();
+    auto held = co_await job_.front().hold();
+    if (!held) co_return job_.conductor().cancel(held.error());
+    written_ = *held;
+    job_.front().input_suspended();
+  } else if (command.step == Step::kPack) {
+    job_.set_phase("packing");
   }
-  arm();
-}
-
-void Checkpointer::arm() {
-  timer_.cancel();
-  const auto at = coordinator_.next_wakeup();
-  if (!at) return;
-  timer_.expires_at(Clock::time_point(*at));
-  timer_.async_wait([this](const boost::system::error_code& error) {
-    if (!error) act(coordinator_.on_time(machine_time()));
-  });
+  if (command.step == Step::kDrain && !command.stop) job_.front().release();
 }
 
 bool Checkpointer::dumped() const {
-  const auto step = coordinator_.step();
+  const auto step = job_.conductor().step();
   return step && (*step == Step::kGo || *step == Step::kPack || *step == Step::kCommit ||
                   *step == Step::kFinish || *step == Step::kEnd);
 }
 
 void Checkpointer::cancel() {
   cancelled_ = true;
-  act(coordinator_.cancel(Error(ErrorKind::kNotFound, "the job has ended"), machine_time()));
+  job_.conductor().cancel(Error(ErrorKind::kNotFound, "the job has ended"));
 }
 
 // ---- what is the lead's alone
 
+namespace {
+
+// A round is over when its slowest member is through.
+void slower(statefile::PhaseTimes& all, const statefile::PhaseTimes& one) {
+  all.freeze = std::max(all.freeze, one.freeze);
+  all.dump = std::max(all.dump, one.dump);
+  all.thaw = std::max(all.thaw, one.thaw);
+  all.pack = std::max(all.pack, one.pack);
+  all.verify = std::max(all.verify, one.verify);
+}
+
+}  // namespace
+
 Result<statefile::Manifest> Checkpointer::manifest(uint64_t epoch) const {
   statefile::Manifest manifest = job_.about();
   manifest.epoch = epoch;
-  manifest.stdout_bytes = job_.output_at_park().out;
-  manifest.stderr_bytes = job_.output_at_park().err;
-  for (const std::string& answer : coordinator_.answers(Step::kPack)) {
+  manifest.stdout_bytes = written_.out;
+  manifest.stderr_bytes = written_.err;
+  for (const std::string& answer : job_.conductor().answers(Step::kPack)) {
     auto packed = packed_from_text(answer);
     if (!packed) return fail(packed.error());
     manifest.created = packed->created;
     manifest.criu_version = packed->criu_version;
-    manifest.times = packed->times;
+    slower(manifest.times, packed->times);
     manifest.containers.push_back(std::move(packed->record));
   }
   return manifest;
 }
 
-Task<> Checkpointer::commit(coordinator::Commit what) {
-  const auto say = [&](coordinator::CommitOutcome outcome, std::optional<Error> why) {
-    act(coordinator_.on_commit(what.attempt, outcome, std::move(why), machine_time()));
-  };
-  auto manifest = this->manifest(what.epoch);
+Task<CommitSaid> Checkpointer::commit(uint64_t epoch) {
+  using coordinator::CommitOutcome;
+  auto manifest = this->manifest(epoch);
   auto key = statefile::load_signing_key(paths::kSigningKey, true);
   Result<std::string> bytes;
   if (!manifest || !key)
     bytes = fail(manifest ? key.error() : manifest.error());
   else
     bytes = statefile::manifest_bytes(*manifest, *key);
-  if (!bytes) co_return say(coordinator::CommitOutcome::kNot, bytes.error());
+  if (!bytes) co_return CommitSaid{CommitOutcome::kNot, bytes.error()};
   manifest_ = std::move(*manifest);
   auto worker =
       Worker::start("writing the manifest", &job_.user(), [&](Progress&) -> Result<std::string> {
-        if (auto r = store_->commit(what.epoch, *bytes); !r) return fail(r.error());
+        if (auto r = store_->commit(epoch, *bytes); !r) return fail(r.error());
         // Permanent from here: what fails now is only said.
         auto pruned = store_->prune(job_.policy().keep);
         return pruned ? "" : pruned.error().line();
       });
-  if (!worker) co_return say(coordinator::CommitOutcome::kNot, worker.error());
-  auto committed = co_await finish(std::move(*worker), Deadline::in(kStoreWait));
+  if (!worker) co_return CommitSaid{CommitOutcome::kNot, worker.error()};
+  auto committed = co_await stillpoint::finish(std::move(*worker), Deadline::in(kStoreWait));
   if (committed && !committed->empty()) log::warning("older checkpoints remain: " + *committed);
-  if (committed) co_return say(coordinator::CommitOutcome::kPermanent, {});
+  if (committed) co_return CommitSaid{CommitOutcome::kPermanent, {}};
   // A worker that was lost may have renamed the manifest before.
   const bool unknown = committed.error().kind() == ErrorKind::kTimeout ||
                        committed.error().kind() == ErrorKind::kInternal;
-  say(unknown ? coordinator::CommitOutcome::kUnknown : coordinator::CommitOutcome::kNot,
-      committed.error());
+  co_return CommitSaid{unknown ? CommitOutcome::kUnknown : CommitOutcome::kNot, committed.error()};
 }
 
 Task<> Checkpointer::discard(uint64_t epoch) {
-  busy_with_store_++;
   auto worker = Worker::start("removing the tentative checkpoint", &job_.user(),
                               [&](Progress&) -> Result<std::string> {
                                 if (auto r = store_->abort(epoch); !r) return fail(r.error());
                                 return std::string();
                               });
-  if (worker) {
-    auto removed = co_await finish(std::move(*worker), Deadline::in(kStoreWait));
-    if (!removed && removed.error().kind() != ErrorKind::kNotFound)
-      log::warning("a tentative checkpoint remains until the next one: " + removed.error().line());
-  }
-  if (--busy_with_store_ == 0 && report_) over_.set();
+  if (!worker) co_return;
+  auto removed = co_await stillpoint::finish(std::move(*worker), Deadline::in(kStoreWait));
+  if (!removed && removed.error().kind() != ErrorKind::kNotFound)
+    log::warning("a tentative checkpoint remains until the next one: " + removed.error().line());
 }
 
 CheckpointOutcome Checkpointer::outcome(Clock::time_point started, bool stop) const {
@@ -235,7 +208,7 @@ CheckpointOutcome Checkpointer::outcome(Clock::time_point started, bool stop) co
   CheckpointOutcome outcome{.epoch = manifest_.epoch,
                             .path = paths::epoch_directory(store_->directory(), manifest_.epoch),
                             .total = std::chrono::duration_cast<Milliseconds>(now - started)};
-  for (const std::string& answer : coordinator_.answers(Step::kPack)) {
+  for (const std::string& answer : job_.conductor().answers(Step::kPack)) {
     const auto packed = packed_from_text(answer);
     if (!packed) continue;
     outcome.stood_still = std::max(outcome.stood_still, packed->stood_still);

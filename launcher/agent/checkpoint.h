@@ -1,5 +1,5 @@
-// Checkpoints of a running job, seen from the agent that leads it: drives the coordinator's state
-// machine (coordinator/coordinator.h) and does what is the lead's alone: the store's epochs, the
+// Checkpoints of a running job, seen from the process that leads it: has the conductor take the
+// members through them, and does what is the lead's alone: output, the store's epochs, the
 // manifest.
 //
 //   begin     as the user: the store is there and writable, a tentative epoch is made
@@ -10,13 +10,7 @@
 // Whatever fails before the commit, the job runs on.
 #pragma once
 
-#include <boost/asio/steady_timer.hpp>
-#include <map>
-
 #include "launcher/agent/job.h"
-#include "launcher/agent/member_driver.h"
-#include "launcher/agent/works.h"
-#include "launcher/coordinator/coordinator.h"
 
 namespace stillpoint::agent {
 
@@ -53,25 +47,18 @@ class Checkpointer {
   using Clock = std::chrono::steady_clock;
   Task<Result<CheckpointOutcome>> attempt(bool stop);
   Task<Result<uint64_t>> begin_epoch(statefile::Store& store);
-  void act(const coordinator::Actions& actions);
-  void arm();
-  Task<> commit(coordinator::Commit what);
+  Task<> before(const coordinator::Command& command);
+  Task<CommitSaid> commit(uint64_t epoch);
   Task<> discard(uint64_t epoch);
   Result<statefile::Manifest> manifest(uint64_t epoch) const;
   CheckpointOutcome outcome(Clock::time_point started, bool stop) const;
 
   Job& job_;
-  Works works_;
-  MemberDriver member_;
-  coordinator::Coordinator coordinator_;
-  asio::steady_timer timer_;
-  Event idle_, over_;
-  ProgressSink* sink_ = nullptr;
+  Event idle_;
   std::optional<statefile::Store> store_;
-  std::optional<coordinator::Report> report_;
   statefile::Manifest manifest_;  // of the attempt under way
+  WrittenBytes written_;          // when its output was held
   uint64_t tried_ = 0;            // the last epoch that was begun
-  unsigned busy_with_store_ = 0;  // commits and discards under way
   Clock::time_point held_{};
   bool cancelled_ = false;
   uint64_t last_epoch_ = 0;

@@ -14,7 +14,6 @@
 #include "common/paths.h"
 #include "common/wire/frame.h"
 #include "common/wire/versions.h"
-#include "launcher/agent/node_facts.h"
 
 namespace stillpoint::agent {
 
@@ -25,6 +24,7 @@ namespace {
 
 constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);
 constexpr unsigned kMostClients = 32;
+constexpr auto kLookWait = 3s;
 
 control::Reply failure(const Error& error) {
   control::Reply reply;
@@ -145,7 +145,7 @@ Task<control::Reply> ControlServer::answer(Socket& socket, const control::Reques
         ErrorKind::kProtocol,
         "the job's agent speaks version " + std::to_string(wire::kControlVersion) +
             " of the control protocol, the command version " + std::to_string(request.version())));
-  if (request.has_status()) co_return status();
+  if (request.has_status()) co_return co_await status();
   if (request.has_checkpoint()) co_return co_await checkpoint(socket, request.checkpoint().stop());
   co_return failure(Error(ErrorKind::kProtocol, "the job's agent does not know this request"));
 }
@@ -167,7 +167,7 @@ Task<control::Reply> ControlServer::checkpoint(Socket& socket, bool stop) {
   co_return reply;
 }
 
-control::Reply ControlServer::status() const {
+Task<control::Reply> ControlServer::status() {
   control::Reply reply;
   auto& r = *reply.mutable_status();
   const auto& about = job_.about();
@@ -181,21 +181,13 @@ control::Reply ControlServer::status() const {
   r.set_latest_created(checkpointer_.last_created());
   r.set_interval_ms(static_cast<uint64_t>(job_.policy().interval.count()));
   r.set_next_ms(static_cast<uint64_t>(interval_.until_next().count()));
-  r.set_directory(paths::job_directory(job_.policy().directory, about.job, about.step));
+  r.set_directory(job_.directory());
   r.set_last_failure(checkpointer_.last_failure());
   r.set_agent_pid(::getpid());
   r.set_init_pid(job_.init_pid());
   r.set_stop_ms(static_cast<uint64_t>(checkpointer_.last_stop().count()));
-  const auto processes = job_.cgroup().processes();
-  for (const auto& rank :
-       rank_records(job_.rank_pids(), processes.value_or(std::vector<pid_t>()))) {
-    auto& out = *r.add_rank();
-    out.set_rank(rank.rank);
-    out.set_pid(rank.pid);
-    out.set_program(rank.program);
-    out.set_memory(rank.memory);
-  }
-  return reply;
+  for (auto& rank : co_await job_.look(Deadline::in(kLookWait))) *r.add_rank() = std::move(rank);
+  co_return reply;
 }
 
 }  // namespace stillpoint::agent

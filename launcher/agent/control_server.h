@@ -26,7 +26,7 @@ class ControlServer {
   Task<> serve(Socket socket);
   Task<control::Reply> answer(Socket& socket, const control::Request& request);
   Task<control::Reply> checkpoint(Socket& socket, bool stop);
-  control::Reply status() const;
+  Task<control::Reply> status();
 
   Job& job_;
   Checkpointer& checkpointer_;

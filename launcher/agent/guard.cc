@@ -58,7 +58,7 @@ Result<Guard> Guard::start(const JobClaim& claim, const std::string& job) {
   if (!pipe) return fail(pipe.error());
   auto child = fork_child([&] {
     let_go(pipe->read.get(), claim.lock());
-    return watch({.job = job, .cgroup = {}, .staging = {}, .agent_pid = 0});
+    return watch({.job = job, .cgroup = {}, .staging = {}, .uid = 0, .agent_pid = 0});
   });
   if (!child) return fail(child.error());
   return Guard(std::move(*child), std::move(pipe->write));

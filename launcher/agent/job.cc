@@ -1,134 +1,66 @@
 #include "launcher/agent/job.h"
 
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/signal_set.hpp>
-#include <boost/asio/use_awaitable.hpp>
-#include <cerrno>
 #include <csignal>
-#include <cstring>
 
 #include "common/log.h"
 #include "common/paths.h"
-#include "launcher/agent/launch.h"
+#include "common/wire/job.pb.h"
+#include "criu-glue/container/mpi_network.h"
+#include "launcher/agent/local_member.h"
 
 namespace stillpoint::agent {
 
 using namespace std::chrono_literals;
+using coordinator::Operation;
+using coordinator::Outcome;
+using coordinator::Step;
 
 namespace {
 
-constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);
-constexpr auto kHoldOutput = 2s;  // for a record to be written
-constexpr auto kLinkWait = 30s;   // a supervisor that does not answer within this is stuck
+constexpr auto kEndWait = 60s;  // from the first failure, or a kill, until all members have ended
+constexpr auto kLeaveWait = 30s;
 
 link::ToSupervisor message() {
   return {};
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Job>> Job::prepare(asio::io_context& io, statefile::Manifest about,
-                                          Identity user, CheckpointPolicy policy) {
-  auto claim = JobClaim::claim(about.job);
-  if (!claim) return fail(claim.error());
-  auto guard = Guard::start(*claim, about.job);
-  if (!guard) return fail(guard.error().during("starting the guard"));
-  std::unique_ptr<Job> job(new Job(io, std::move(about), std::move(user), std::move(policy),
-                                   std::move(*claim), std::move(*guard)));
-  if (auto r = job->make_ground(); !r) return fail(r.error());
-  return job;
+uint32_t seat_of_rank_0(const std::vector<Seat>& seats) {
+  for (uint32_t i = 0; i < seats.size(); i++)
+    if (!seats[i].ranks.empty() && seats[i].ranks.front() == 0) return i;
+  return 0;
 }
 
-Job::Job(asio::io_context& io, statefile::Manifest about, Identity user, CheckpointPolicy policy,
-         JobClaim claim, Guard guard)
-    : io_(io),
+std::vector<std::string> names_of(const std::vector<Seat>& seats) {
+  std::vector<std::string> names;
+  for (const Seat& seat : seats) names.push_back(seat.node);
+  return names;
+}
+
+}  // namespace
+
+Job::Job(const asio::any_io_executor& executor, statefile::Manifest about, Identity user,
+         CheckpointPolicy policy, FrontEnd& front, std::vector<Seat> seats)
+    : executor_(executor),
       about_(std::move(about)),
       user_(std::move(user)),
       policy_(std::move(policy)),
-      claim_(std::move(claim)),
-      guard_(std::move(guard)),
-      session_(io.get_executor(),
-               {[this](const auto& m) { on_message(m); }, [this](const Error& e) { on_lost(e); }}),
-      output_(
-          io.get_executor(), about_.tag_output,
-          [this](uint64_t next) {
-            auto m = message();
-            m.mutable_output_taken()->set_next(next);
-            session_.send(m);
-          },
-          // As mpirun and a shell's pipeline do it: `stillpoint run yes | head` ends.
-          [this] { kill("nobody reads its standard output any more", 128 + SIGPIPE); }),
-      input_(io.get_executor(),
-             [this](const link::Stdin& in) {
-               auto m = message();
-               *m.mutable_stdin() = in;
-               session_.send(m);
-             }),
-      parked_(io.get_executor()),
-      ended_(io.get_executor()),
-      init_gone_(io.get_executor()),
-      rank_news_(io.get_executor()) {
-  note_.job = about_.job;
-  note_.agent_pid = ::getpid();
+      front_(front),
+      seats_(std::move(seats)),
+      ports_(seats_.size()),
+      members_(seats_.size()),
+      conductor_(executor, names_of(seats_), limits_of(policy_)),
+      reader_(seat_of_rank_0(seats_)),
+      ended_(executor),
+      end_bound_(executor) {
+  conductor_.set_members(ports_);
+  front_.serve(front_events(), about_.tag_output);
 }
 
-Job::~Job() {
-  session_.close();
-  if (cgroup_)
-    if (auto r = cgroup_->destroy(Deadline::in(20s)); !r) log::warning(r.error().line());
-  init_.kill();
-  staging_.reset();
-  note_.cgroup.clear();
-  if (auto r = clean_up(note_); !r) log::warning(r.error().line());
-  guard_.dismiss();
-}
-
-Result<> Job::tell_guard() {
-  if (auto r = guard_.tell(note_); !r) return r;
-  return claim_.write(note_);
-}
-
-Result<> Job::make_ground() {
-  auto staging = Staging::create(policy_.staging, about_.job);
-  if (!staging) return fail(staging.error());
-  note_.staging = staging->path();
-  staging_.emplace(std::move(*staging));
-  auto cgroup = container::Cgroup::create("stillpoint-" + about_.job);
-  if (!cgroup) return fail(cgroup.error().during("making the job's cgroup"));
-  note_.cgroup = cgroup->path();
-  cgroup_.emplace(std::move(*cgroup));
-  return tell_guard();
-}
-
-Result<> Job::launch(const RunRequest& request) {
-  auto spec = container_spec(request);
-  if (!spec) return fail(spec.error());
-  auto made = container::create(*spec, *cgroup_, Deadline::in(kLinkWait));
-  if (!made) return fail(made.error().during("making the container"));
-  init_ = std::move(made->init);
-  network_ = std::move(made->network);
-  network_inode_ = made->network_inode;
-  network_key_ = "network";
-  return {};
-}
-
-Result<> Job::adopt(pid_t init, const std::string& network_key) {
-  auto child = Child::adopt(init);
-  if (!child) return fail(child.error());
-  init_ = std::move(*child);
-  network_key_ = network_key;
-  struct stat s{};
-  const std::string path = "/proc/" + std::to_string(init) + "/ns/net";
-  if (::stat(path.c_str(), &s) != 0) return fail_errno(path);
-  network_inode_ = s.st_ino;
-  return {};
+std::string Job::directory() const {
+  return paths::job_directory(policy_.directory, about_.job, about_.step);
 }
 
 Result<statefile::Store> Job::store() {
@@ -150,197 +82,268 @@ Result<statefile::Store> Job::store() {
   return store;
 }
 
-// ---- the link
+// ---- the beginning
 
-Task<Result<link::Hello>> Job::open_link(Deadline deadline) {
-  auto socket = container::connect_supervisor(init_.pid(), deadline);
-  if (!socket) co_return fail(socket.error());
-  auto hello = co_await session_.open(std::move(*socket), output_.taken(), deadline);
-  if (hello) about_.pmix_version = hello->pmix();
-  if (hello && hello->started()) {
-    input_.opened(hello->stdin_taken(), hello->stdin_closed());
-    auto ask = message();
-    ask.mutable_state();
-    rank_news_.reset();
-    session_.send(ask);
-  }
-  for (const int number : std::exchange(kept_signals_, {})) signal(number);
-  co_return hello;
+Task<Result<>> Job::gather(MakeMember make) {
+  std::optional<Error> error;
+  co_await for_all(executor_, seats_.size(), [&](size_t i) -> Task<> {
+    auto port = co_await make(static_cast<uint32_t>(i), events_of(static_cast<uint32_t>(i)));
+    if (port)
+      ports_[i] = std::move(*port);
+    else if (!error)
+      error = seats_[i].node.empty() ? port.error() : port.error().during("node " + seats_[i].node);
+  });
+  if (error) co_return fail(*error);
+  co_return Result<>();
 }
 
-Task<Result<>> Job::connect(const std::optional<link::Start>& start) {
-  const Deadline deadline = Deadline::in(kLinkWait);
-  asio::co_spawn(io_, watch_init(), asio::detached);
-  asio::co_spawn(io_, watch_signals(), asio::detached);
-  auto hello = co_await open_link(deadline);
-  if (!hello) co_return fail(hello.error().during("the job's supervisor"));
-  if (start) {
+MemberEvents Job::events_of(uint32_t i) {
+  return {.answered = [this, i](const auto& answer) { conductor_.answered(i, answer); },
+          .news = [this, i](const auto& news) { on_news(i, news); },
+          .progress = [this, i](const auto& phase, WorkDone done) { on_progress(i, phase, done); },
+          .lost =
+              [this, i](const Error& why) {
+                conductor_.lost(i, why);
+                const std::string reason = why.during("node " + seats_[i].node + " was lost").line();
+                if (!members_[i].ended && !ended()) kill(reason, static_cast<int>(why.kind()));
+                member_ended(i, static_cast<int>(why.kind()), reason);
+              }};
+}
+
+Task<Result<>> Job::launch(link::Start start) {
+  start_ = std::move(start);
+  if (seats_.size() > 1) {
+    for (uint32_t i = 0; i < seats_.size(); i++) {
+      auto& node = *start_.add_nodes();
+      node.set_hostname(seats_[i].host);
+      node.set_address(container::mpi_network::address_of(i).value_or(""));
+      for (const uint32_t rank : seats_[i].ranks) node.add_ranks(rank);
+    }
+  }
+  auto report = co_await perform({Operation::kLaunch, 0, false});
+  if (!report) co_return fail(report.error());
+  front_.input_opened(0, false);
+  co_return Result<>();
+}
+
+Task<Result<RestartTimes>> Job::restart(uint64_t epoch) {
+  set_phase("restarting");
+  auto report = co_await perform({Operation::kRestart, epoch, false});
+  if (!report) co_return fail(report.error());
+  RestartTimes slowest;
+  for (const std::string& answer : conductor_.answers(Step::kGo)) {
+    const auto times = times_from_text(answer);
+    if (!times) continue;
+    slowest.read = std::max(slowest.read, times->read);
+    slowest.check = std::max(slowest.check, times->check);
+    slowest.restore = std::max(slowest.restore, times->restore);
+  }
+  co_return slowest;
+}
+
+Task<Result<coordinator::Report>> Job::perform(coordinator::Request request) {
+  conductor_.set_handlers({.before = {},
+                           .details = [this](auto member, const auto& command) {
+                             return details(member, command);
+                           },
+                           .commit = {},
+                           .discard = {}});
+  beginning_ = true;
+  auto report = co_await conductor_.perform(request);
+  beginning_ = false;
+  if (!report) co_return report;
+  for (const auto& left : report->unconfirmed)
+    log::warning(left.why.during("node " + seats_[left.member].node).line());
+  if (report->outcome != Outcome::kDone) co_return fail(*report->cause);
+  co_return report;
+}
+
+std::string Job::details(coordinator::MemberId member, const coordinator::Command& command) const {
+  if (command.step == Step::kConnect) return far_ends();
+  if (command.step != Step::kStart) return {};
+  link::Start start = start_;
+  start.set_node(member);
+  return start.SerializeAsString();
+}
+
+std::string Job::far_ends() const {
+  job::FarEnds ends;
+  uint32_t index = 0;
+  for (const std::string& answer : conductor_.answers(Step::kCreate)) {
+    job::Created created;
+    if (created.ParseFromString(answer) && created.port() != 0) {
+      auto& end = *ends.add_far_end();
+      end.set_index(index);
+      end.set_node(created.node());
+      end.set_port(created.port());
+    }
+    index++;
+  }
+  return ends.SerializeAsString();
+}
+
+// ---- what the members tell
+
+void Job::on_news(uint32_t member, const link::FromSupervisor& news) {
+  if (news.has_output()) {
+    front_.output(member, news.output());
+  } else if (news.has_hello()) {
+    about_.pmix_version = news.hello().pmix();
+    if (member == reader_ && news.hello().started())
+      front_.input_opened(news.hello().stdin_taken(), news.hello().stdin_closed());
+  } else if (news.has_stdin_taken()) {
+    if (member == reader_) front_.input_taken(news.stdin_taken());
+  } else if (news.has_ended()) {
+    member_ended(member, news.ended().status(), news.ended().reason());
+  }
+}
+
+void Job::show_progress(ProgressSink* sink) {
+  if (sink_) sink_->finished();
+  sink_ = sink;
+  for (Member& member : members_) member.phase.clear();
+}
+
+void Job::on_progress(uint32_t i, const std::string& phase, WorkDone done) {
+  members_[i].phase = phase;
+  members_[i].done = done;
+  if (!sink_) return;
+  WorkDone sum;
+  for (const Member& member : members_) {
+    if (member.phase != phase) continue;
+    sum.done += member.done.done;
+    sum.total += member.done.total;
+  }
+  sink_->update(phase, sum.done, sum.total);
+}
+
+Task<std::vector<control::RankStatus>> Job::look(Deadline deadline) {
+  std::vector<control::RankStatus> all;
+  co_await for_all(executor_, ports_.size(), [&](size_t i) -> Task<> {
+    auto ranks = co_await ports_[i]->look(deadline);
+    if (!ranks) co_return;
+    for (auto& rank : *ranks) {
+      rank.set_node(seats_[i].node);
+      all.push_back(std::move(rank));
+    }
+  });
+  std::ranges::sort(all, {}, [](const auto& rank) { return rank.rank(); });
+  co_return all;
+}
+
+pid_t Job::init_pid() const {
+  return ports_.size() == 1 && ports_[0] ? ports_[0]->init_pid() : 0;
+}
+
+// ---- what the user tells
+
+FrontEndEvents Job::front_events() {
+  return {.written =
+              [this](uint32_t part, uint64_t next) {
+                if (part >= ports_.size() || !ports_[part]) return;
+                auto m = message();
+                m.mutable_output_taken()->set_next(next);
+                ports_[part]->tell(m);
+              },
+          .input =
+              [this](const link::Stdin& in) {
+                if (!ports_[reader_]) return;
+                auto m = message();
+                *m.mutable_stdin() = in;
+                ports_[reader_]->tell(m);
+              },
+          .signal = [this](int number) { on_signal(number); },
+          .gone = [this](const std::string& why, int status) { kill(why, status); }};
+}
+
+void Job::on_signal(int number) {
+  const bool ends = number == SIGINT || number == SIGTERM || number == SIGHUP;
+  if (beginning_ && ends)
+    return conductor_.cancel(Error(static_cast<ErrorKind>(128 + number),
+                                   "ended by signal " + std::to_string(number)));
+  if (number == SIGINT || number == SIGTERM) interrupts_++;
+  if (interrupts_ < 2 || (number != SIGINT && number != SIGTERM)) {
     auto m = message();
-    *m.mutable_start() = *start;
-    session_.send(m);
-    input_.opened(0, false);
-  }
-  if (!co_await rank_news_.wait(deadline))
-    co_return fail(ErrorKind::kTimeout, "the supervisor did not start the ranks within 30 s");
-  co_return Result<>();
-}
-
-void Job::on_message(const link::FromSupervisor& m) {
-  if (m.has_output()) {
-    output_.take(m.output());
-  } else if (m.has_stdin_taken()) {
-    input_.taken(m.stdin_taken());
-  } else if (m.has_started()) {
-    rank_pids_.assign(static_cast<size_t>(about_.ranks), 0);
-    for (int i = 0; i < std::min(m.started().pids_size(), m.started().ranks_size()); i++)
-      if (m.started().ranks(i) < rank_pids_.size())
-        rank_pids_[m.started().ranks(i)] = m.started().pids(i);
-    rank_news_.set();
-  } else if (m.has_state()) {
-    rank_pids_.assign(static_cast<size_t>(about_.ranks), 0);
-    for (const auto& rank : m.state().ranks())
-      if (rank.rank() < rank_pids_.size()) rank_pids_[rank.rank()] = rank.pid();
-    rank_news_.set();
-  } else if (m.has_start_failed()) {
-    start_error_.emplace(static_cast<ErrorKind>(m.start_failed().status()),
-                         m.start_failed().reason());
-    end(m.start_failed().status(), {});
-  } else if (m.has_ended()) {
-    end(m.ended().status(), m.ended().reason());
+    m.mutable_signal()->set_number(number);
+    tell_all(m);
+  } else if (interrupts_ == 2) {
+    log::info("asked again to end: ending the ranks");
+    kill("ended by signal " + std::to_string(number), 128 + number);
+  } else {
+    end(128 + number, "ended by signal " + std::to_string(number));
   }
 }
 
-void Job::on_lost(const Error& error) {
-  input_.suspend();
-  // Only the end of the stream, not the Parked before it, says that the supervisor's descriptor is
-  // gone: a socket that is still open there could not be dumped.
-  if (parking_) return parked_.set();
-  if (ended() || init_gone_.is_set()) return;
-  log::debug(error.line() + "; connecting again");
-  asio::co_spawn(io_, relink(), asio::detached);
+void Job::tell_all(const link::ToSupervisor& message) {
+  for (const auto& port : ports_)
+    if (port) port->tell(message);
 }
 
-Task<> Job::relink() {
-  // The link also ends when the container dies; that is watch_init's to tell.
-  if (co_await init_gone_.wait(Deadline::in(200ms))) co_return;
-  if (parking_ || ended()) co_return;
-  if (auto r = co_await open_link(Deadline::in(10s)); !r && !ended() && !init_gone_.is_set())
-    end(static_cast<int>(ErrorKind::kInternal),
-        "the job's supervisor does not answer: " + r.error().line());
-}
-
-Task<Result<>> Job::park() {
-  if (!co_await output_.hold(Deadline::in(kHoldOutput)))
-    log::debug("somebody reads our output slowly or not at all");
-  if (!session_.is_open()) {
-    output_.release();
-    co_return fail(ErrorKind::kBusy, "the link to the supervisor is down");
-  }
-  parking_ = true;
-  parked_.reset();
-  output_at_park_ = output_.acknowledged();
-  auto m = message();
-  m.mutable_park();
-  session_.send(m);
-  if (!co_await parked_.wait(Deadline::in(kLinkWait))) {
-    parking_ = false;
-    output_.release();
-    co_return fail(ErrorKind::kTimeout, "the supervisor did not close its link within 30 s");
-  }
-  session_.close();
-  input_.suspend();
-  co_return Result<>();
-}
-
-Task<Result<>> Job::reopen() {
-  parking_ = false;
-  output_.release();
-  auto hello = co_await open_link(Deadline::in(kLinkWait));
-  if (!hello) {
-    // A container that died while it was held shows here first; let watch_init tell that story.
-    if (co_await init_gone_.wait(Deadline::in(1s))) co_return Result<>();
-    co_return fail(hello.error().during("calling the supervisor again"));
-  }
-  co_return Result<>();
-}
-
-// ---- signals and ends
-
-void Job::signal(int number) {
-  if (!session_.is_open()) {
-    kept_signals_.push_back(number);
-    return;
-  }
-  auto m = message();
-  m.mutable_signal()->set_number(number);
-  session_.send(m);
-}
+// ---- the end
 
 void Job::kill(const std::string& reason, int status) {
   auto m = message();
   m.mutable_kill()->set_reason(reason);
   m.mutable_kill()->set_status(status);
-  if (session_.is_open())
-    session_.send(m);
-  else
-    end(status, reason);
+  tell_all(m);
+  bound_the_end();
+}
+
+void Job::member_ended(uint32_t i, int status, const std::string& reason) {
+  if (std::exchange(members_[i].ended, true)) return;
+  if (status != 0 && status_ == 0) {
+    status_ = status;
+    reason_ = reason;
+  }
+  if (std::ranges::all_of(members_, &Member::ended))
+    ended_.set();
+  else if (status != 0)
+    bound_the_end();
+}
+
+// A failure on one node ends the job on all (link.proto); one that does not end is not waited for
+// for ever.
+void Job::bound_the_end() {
+  if (std::exchange(ending_, true) || ended()) return;
+  end_bound_.expires_after(kEndWait);
+  end_bound_.async_wait([this](const boost::system::error_code& error) {
+    if (error || ended()) return;
+    end(static_cast<int>(ErrorKind::kTimeout), "its ranks did not end within 60 s");
+  });
 }
 
 void Job::stopped_at_checkpoint() {
-  output_.drop();
+  front_.drop();
   end(kStoppedAtCheckpoint, {});
 }
 
-void Job::end(int status, std::string reason) {
+void Job::end(int status, const std::string& reason) {
   if (ended()) return;
-  status_ = status;
-  reason_ = std::move(reason);
+  if (status_ == 0) {
+    status_ = status;
+    reason_ = reason;
+  }
   ended_.set();
-  rank_news_.set();  // whoever waits for the ranks to start
-}
-
-Task<> Job::watch_init() {
-  asio::posix::stream_descriptor pidfd(io_, ::dup(init_.pidfd()));
-  co_await pidfd.async_wait(asio::posix::stream_descriptor::wait_read, kQuietly);
-  init_gone_.set();
-  if (!ended()) end(128 + SIGKILL, "its container was killed");
-}
-
-Task<> Job::watch_signals() {
-  asio::signal_set signals(io_, SIGINT, SIGTERM, SIGHUP);
-  signals.add(SIGUSR1);
-  signals.add(SIGUSR2);
-  for (;;) {
-    const auto [error, number] = co_await signals.async_wait(kQuietly);
-    if (error) co_return;
-    if (number == SIGINT || number == SIGTERM) interrupts_++;
-    if (interrupts_ < 2 || (number != SIGINT && number != SIGTERM)) {
-      signal(number);
-    } else if (interrupts_ == 2) {
-      log::info("asked again to end: ending the ranks");
-      kill("ended by signal " + std::to_string(number), 128 + number);
-    } else {
-      end(128 + number, "ended by signal " + std::to_string(number));
-    }
-  }
-}
-
-Task<> Job::end_gracefully() {
-  // A reader of our output that has stopped reading holds the end up; whoever waits can interrupt.
-  const int interrupts = interrupts_;
-  while (!co_await output_.drained(Deadline::in(200ms)) && interrupts_ <= interrupts) {
-  }
-  auto m = message();
-  m.mutable_bye();
-  session_.send(m);
-  if (!init_gone_.is_set()) co_await init_gone_.wait(Deadline::in(10s));
 }
 
 Task<int> Job::finish() {
   set_phase("ending");
-  co_await end_gracefully();
+  // A reader of our output that has stopped reading holds the end up; whoever waits can interrupt.
+  const int interrupts = interrupts_;
+  while (!co_await front_.drained(Deadline::in(200ms)) && interrupts_ <= interrupts) {
+  }
+  co_await disband();
   if (!reason_.empty()) log::error("job " + about_.job + ": " + reason_);
   co_return status_;
+}
+
+Task<> Job::disband() {
+  end_bound_.cancel();
+  co_await for_all(executor_, ports_.size(), [&](size_t i) -> Task<> {
+    if (!ports_[i]) co_return;
+    if (auto r = co_await ports_[i]->leave(Deadline::in(kLeaveWait)); !r)
+      log::warning(r.error().during("node " + seats_[i].node).line());
+  });
 }
 
 }  // namespace stillpoint::agent

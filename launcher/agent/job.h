@@ -1,126 +1,124 @@
-// A running job on this node, from its agent's side: container, link, relayed output and input,
-// signals, checkpoints, end.  One io_context, one thread; what blocks is done in workers.
+// A running job, from the side of the process that leads it: its members (one for each container),
+// its front end, its checkpoint directory, and how it ends.
 //
-// Order of life: prepare() claims the name and starts the guard -> launch() or adopt() brings a
-// container -> connect() -> wait_end() -> finish() -> the destructor leaves nothing behind.
+// Order of life: gather() members -> launch() or restart() -> wait_end() -> finish().  The members
+// are the ones that own what the job has on their nodes.  One io_context, one thread.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/async/event.h"
-#include "criu-glue/container/container.h"
 #include "criu-glue/statefile/store.h"
-#include "launcher/agent/guard.h"
-#include "launcher/agent/input_relay.h"
-#include "launcher/agent/output_relay.h"
-#include "launcher/agent/progress_sink.h"
-#include "launcher/agent/registry.h"
+#include "launcher/agent/conductor.h"
+#include "launcher/agent/front_end.h"
+#include "launcher/agent/making.h"
 #include "launcher/agent/request.h"
-#include "launcher/agent/session.h"
-#include "launcher/agent/staging.h"
 
 namespace stillpoint::agent {
+
+// Where a member is to be, and which ranks it has.
+struct Seat {
+  std::string node;  // as the user named it; empty: this one, which needs no name
+  std::string host;  // as the node calls itself; known once the member is there
+  std::vector<uint32_t> ranks;  // ascending
+};
 
 class Job {
  public:
   // `about`: the parts of the manifest that do not change while the job runs.
-  static Result<std::unique_ptr<Job>> prepare(asio::io_context& io, statefile::Manifest about,
-                                              Identity user, CheckpointPolicy policy);
-  ~Job();
+  Job(const asio::any_io_executor& executor, statefile::Manifest about, Identity user,
+      CheckpointPolicy policy, FrontEnd& front, std::vector<Seat> seats);
   Job(const Job&) = delete;
 
-  // Makes the container and the supervisor in it.
-  Result<> launch(const RunRequest& request);
-  // Takes a container that CRIU has restored: its pid 1, a child of this process, in our cgroup.
-  Result<> adopt(pid_t init, const std::string& network_key);
+  // Makes the members, all at once.  An error of one is that of all.
+  using MakeMember =
+      std::function<Task<Result<std::unique_ptr<MemberPort>>>(uint32_t index, MemberEvents events)>;
+  Task<Result<>> gather(MakeMember make);
 
-  // The first link: starts the ranks of a fresh job, or goes on with those of a restored one.
-  Task<Result<>> connect(const std::optional<link::Start>& start);
-
-  // The reason why the ranks could not be started, if they could not.
-  std::optional<Error> start_error() const { return start_error_; }
+  // `start`: what is the same for all members.
+  Task<Result<>> launch(link::Start start);
+  // The slowest member's times.
+  Task<Result<RestartTimes>> restart(uint64_t epoch);
 
   Task<> wait_end() { co_await ended_.wait(); }
-  // After the end: the last output is written, the supervisor let go; the job's exit status.
+  // After the end: the last output is written, nothing is left on any node; the exit status.
   Task<int> finish();
+  Task<> disband();  // the members leave: what finish() does last, and what is due after a failure
 
-  // ---- for the parts that act on the job (checkpoint.h, control_server.h, signals)
+  // ---- for the parts that act on the job (checkpoint.h, control_server.h, interval.h)
 
-  asio::any_io_executor executor() { return io_.get_executor(); }
+  asio::any_io_executor executor() { return executor_; }
   const statefile::Manifest& about() const { return about_; }
-  statefile::Manifest& about() { return about_; }
   const CheckpointPolicy& policy() const { return policy_; }
   const Identity& user() const { return user_; }
-  const container::Cgroup& cgroup() const { return *cgroup_; }
-  Staging& staging() { return *staging_; }
-  pid_t init_pid() const { return init_.pid(); }
-  uint64_t network_inode() const { return network_inode_; }
-  const std::string& network_key() const { return network_key_; }
-  const std::vector<int32_t>& rank_pids() const { return rank_pids_; }
-  WrittenBytes output_at_park() const { return output_at_park_; }
   const std::string& started() const { return started_; }  // UTC
   bool ended() const { return ended_.is_set(); }
   bool failed() const { return ended() && status_ != 0; }
+  Conductor& conductor() { return conductor_; }
+  FrontEnd& front() { return front_; }
+  std::vector<Seat>& seats() { return seats_; }
+  const std::vector<Seat>& seats() const { return seats_; }
+  std::string directory() const;  // of its checkpoints
 
   // Opens the store on first use and holds its lock from then on.  Acts as the user.
   Result<statefile::Store> store();
 
-  Task<Result<>> park();                             // the supervisor closes the link and waits
-  Task<Result<>> reopen();                           // after a park, or after a loss
-  void signal(int number);                           // to the ranks; kept while the link is parked
-  void kill(const std::string& reason, int status);  // ends the job through the supervisor
-  void stopped_at_checkpoint();                      // the container is gone on purpose
+  void kill(const std::string& reason, int status);  // ends the job through its supervisors
+  void stopped_at_checkpoint();                      // its containers are gone on purpose
   void set_phase(std::string phase) { phase_ = std::move(phase); }
   const std::string& phase() const { return phase_; }
+  // All ranks; those of members that do not answer in time are left out.
+  Task<std::vector<control::RankStatus>> look(Deadline deadline);
+  pid_t init_pid() const;  // of the container on this node; 0: there is none
+
+  // Where members' progress goes; the sum over all that are in the same phase.
+  void show_progress(ProgressSink* sink);
 
  private:
-  Job(asio::io_context& io, statefile::Manifest about, Identity user, CheckpointPolicy policy,
-      JobClaim claim, Guard guard);
-  Result<> tell_guard();
-  Result<> make_ground();  // cgroup and staging
-  void on_message(const link::FromSupervisor& message);
-  void on_lost(const Error& error);
-  Task<Result<link::Hello>> open_link(Deadline deadline);
-  Task<> relink();
-  Task<> watch_init();
-  Task<> watch_signals();
-  Task<> end_gracefully();
-  void end(int status, std::string reason);
+  struct Member {
+    bool ended = false;
+    std::string phase;
+    WorkDone done;
+  };
+  MemberEvents events_of(uint32_t index);
+  FrontEndEvents front_events();
+  std::string details(coordinator::MemberId member, const coordinator::Command& command) const;
+  std::string far_ends() const;
+  Task<Result<coordinator::Report>> perform(coordinator::Request request);
+  void on_news(uint32_t member, const link::FromSupervisor& news);
+  void on_progress(uint32_t member, const std::string& phase, WorkDone done);
+  void on_signal(int number);
+  void member_ended(uint32_t member, int status, const std::string& reason);
+  void tell_all(const link::ToSupervisor& message);
+  void end(int status, const std::string& reason);
+  void bound_the_end();
 
-  asio::io_context& io_;
+  asio::any_io_executor executor_;
   statefile::Manifest about_;
   Identity user_;
   CheckpointPolicy policy_;
-  JobClaim claim_;
-  Guard guard_;
-  JobNote note_;
-  std::optional<container::Cgroup> cgroup_;
-  std::optional<Staging> staging_;
-  std::optional<statefile::Store> store_;
+  FrontEnd& front_;
+  std::vector<Seat> seats_;
+  std::vector<std::unique_ptr<MemberPort>> ports_;
+  std::vector<Member> members_;
+  Conductor conductor_;
+  uint32_t reader_ = 0;  // the member with rank 0
+  link::Start start_;
   Fd store_lock_;
-  Child init_;
-  Fd network_;
-  uint64_t network_inode_ = 0;
-  std::string network_key_;
-  std::vector<int32_t> rank_pids_;
-
-  Session session_;
-  OutputRelay output_;
-  InputRelay input_;
-  Event parked_, ended_, init_gone_, rank_news_;
-  bool parking_ = false;  // the link is closed on purpose
-  WrittenBytes output_at_park_;
-  std::vector<int> kept_signals_;
+  Event ended_;
+  asio::steady_timer end_bound_;
+  bool beginning_ = false, ending_ = false;
   int interrupts_ = 0;
   int status_ = 0;
-  std::optional<Error> start_error_;
   std::string reason_;
   std::string phase_ = "starting";
   std::string started_ = utc_now();
+  ProgressSink* sink_ = nullptr;
 };
 
 }  // namespace stillpoint::agent

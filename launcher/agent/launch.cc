@@ -8,9 +8,7 @@
 
 namespace stillpoint::agent {
 
-namespace {
-
-std::string hostname() {
+std::string this_host() {
   char name[HOST_NAME_MAX + 1] = {};
   ::gethostname(name, sizeof name - 1);
   return name;
@@ -22,7 +20,7 @@ uint32_t processors() {
   return static_cast<uint32_t>(CPU_COUNT(&set));
 }
 
-}  // namespace
+namespace {
 
 // Beside us, wherever the product was installed: PREFIX/bin/stillpoint,
 // PREFIX/libexec/stillpoint/...
@@ -35,6 +33,8 @@ Result<std::string> installed_program(const std::string& name) {
   return fail(ErrorKind::kInternal, program + " is missing", "install stillpoint again");
 }
 
+}  // namespace
+
 Result<std::string> supervisor_program() {
   return installed_program("stillpoint-supervisor");
 }
@@ -44,29 +44,16 @@ std::string tools_for_criu() {
   return gzip ? std::filesystem::path(*gzip).parent_path().string() : std::string();
 }
 
-Result<container::ContainerSpec> container_spec(const RunRequest& request) {
+Result<container::ContainerSpec> container_spec(const Identity& user) {
   auto program = supervisor_program();
   if (!program) return fail(program.error());
   auto mounts = container::real_mounts();
   if (!mounts) return fail(mounts.error());
-  return container::ContainerSpec{.user = request.user,
-                                  .hostname = hostname(),
+  return container::ContainerSpec{.user = user,
+                                  .hostname = this_host(),
                                   .mounts = std::move(*mounts),
                                   .program = {std::move(*program)},
                                   .env = {"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"}};
-}
-
-link::Start start_message(const RunRequest& request) {
-  link::Start start;
-  for (const std::string& arg : request.argv) start.add_argv(arg);
-  for (const std::string& variable : request.env) start.add_env(variable);
-  start.set_directory(request.directory);
-  start.set_ranks(request.ranks);
-  start.set_job(request.job);
-  start.set_hostname(hostname());
-  start.set_processors(processors());
-  start.set_umask(request.umask);
-  return start;
 }
 
 }  // namespace stillpoint::agent

@@ -1,10 +1,8 @@
-// From a run request to what the container and the supervisor are given.
+// What a container on this node is made of.
 #pragma once
 
 #include "common/error.h"
-#include "common/wire/link.pb.h"
 #include "criu-glue/container/container.h"
-#include "launcher/agent/request.h"
 
 namespace stillpoint::agent {
 
@@ -15,9 +13,11 @@ Result<std::string> supervisor_program();
 // missing: dumps are slower then.
 std::string tools_for_criu();
 
-// kInternal if the supervisor's program is not where this one was installed.
-Result<container::ContainerSpec> container_spec(const RunRequest& request);
+std::string this_host();  // as the node calls itself
+uint32_t processors();    // that this process may use
 
-link::Start start_message(const RunRequest& request);
+// A fresh container of this user on this node.  kInternal if the supervisor's program is not where
+// this one was installed.
+Result<container::ContainerSpec> container_spec(const Identity& user);
 
 }  // namespace stillpoint::agent

@@ -22,7 +22,8 @@ MemberDriver::MemberDriver(const asio::any_io_executor& executor, Works& works,
       on_answer_(std::move(on_answer)),
       timer_(executor) {}
 
-void MemberDriver::command(const coordinator::Command& command) {
+void MemberDriver::command(const coordinator::Command& command, std::string details) {
+  details_ = std::move(details);
   act(member_.on_command(command, machine_time()));
 }
 
@@ -43,7 +44,7 @@ void MemberDriver::act(const coordinator::MemberActions& actions) {
 }
 
 Task<> MemberDriver::perform(coordinator::Work work) {
-  auto result = co_await works_.perform(work);
+  auto result = co_await works_.perform(work, details_);
   act(member_.done(work, std::move(result), machine_time()));
 }
 

@@ -20,8 +20,9 @@ class MemberDriver {
   MemberDriver(const asio::any_io_executor& executor, Works& works, coordinator::Limits limits,
                OnAnswer on_answer);
 
-  void command(const coordinator::Command& command);
+  void command(const coordinator::Command& command, std::string details);
   void coordinator_lost();
+  bool idle() const { return member_.idle(); }
 
  private:
   void act(const coordinator::MemberActions& actions);
@@ -33,6 +34,7 @@ class MemberDriver {
   coordinator::Member member_;
   OnAnswer on_answer_;
   asio::steady_timer timer_;
+  std::string details_;  // that came with the latest command
 };
 
 }  // namespace stillpoint::agent

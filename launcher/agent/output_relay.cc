@@ -18,7 +18,7 @@ constexpr auto kQuietly = asio::as_tuple(asio::use_awaitable);
 }
 
 OutputRelay::OutputRelay(const asio::any_io_executor& executor, bool tag,
-                         std::function<void(uint64_t)> acknowledge,
+                         std::function<void(uint32_t, uint64_t)> acknowledge,
                          std::function<void()> reader_gone)
     : executor_(executor),
       tag_(tag),
@@ -63,11 +63,9 @@ std::string OutputRelay::tagged(Sink& sink, const link::Output& record) const {
   return text;
 }
 
-void OutputRelay::take(const link::Output& record) {
-  if (record.number() < taken_) return;
-  taken_ = record.number() + 1;
+void OutputRelay::take(uint32_t part, const link::Output& record) {
   Sink& sink = record.stream() == link::STDOUT ? out_ : err_;
-  pending_.push_back({record.number(), &sink, tagged(sink, record)});
+  pending_.push_back({part, record.number(), &sink, tagged(sink, record)});
   idle_.reset();
   go_on();
 }
@@ -106,7 +104,7 @@ Task<> OutputRelay::write_loop() {
     pending_.pop_front();
     record.sink->bytes += record.text.size();
     acknowledged_ = {out_.bytes, err_.bytes};
-    acknowledge_(record.number + 1);
+    acknowledge_(record.part, record.number + 1);
   }
   writing_ = false;
   resting_.set();

@@ -1,5 +1,5 @@
-// The ranks' output, from the supervisor's records to our own stdout and stderr, in the order of
-// the records.
+// The ranks' output, from the supervisors' records to our own stdout and stderr, in the order in
+// which they come.
 //
 // A record is acknowledged once it is written out.  While the relay is held, nothing is: what comes
 // waits here.  So `acknowledged()` of a held relay is exactly what a job restarted from a dump
@@ -15,22 +15,18 @@
 
 #include "common/async/event.h"
 #include "common/wire/link.pb.h"
+#include "launcher/agent/front_end.h"
 
 namespace stillpoint::agent {
 
-struct WrittenBytes {
-  uint64_t out = 0, err = 0;
-};
-
 class OutputRelay {
  public:
-  // `acknowledge(next)`: every record below next is written out.  `reader_gone`: once, when nobody
+  // `acknowledge(part, next)`: every record of that part below next is written out.  `reader_gone`: once, when nobody
   // reads our standard output any more (a pipe that was closed).
   OutputRelay(const asio::any_io_executor& executor, bool tag,
-              std::function<void(uint64_t)> acknowledge, std::function<void()> reader_gone);
+              std::function<void(uint32_t, uint64_t)> acknowledge, std::function<void()> reader_gone);
 
-  void take(const link::Output& record);     // one that was taken before is dropped
-  uint64_t taken() const { return taken_; }  // next record expected: what a new link starts with
+  void take(uint32_t part, const link::Output& record);
   WrittenBytes acknowledged() const { return acknowledged_; }
   Task<bool> drained(Deadline deadline);  // everything taken is written; false: not by then
 
@@ -51,6 +47,7 @@ class OutputRelay {
     uint64_t bytes = 0;
   };
   struct Pending {
+    uint32_t part;
     uint64_t number;
     Sink* sink;
     std::string text;
@@ -63,11 +60,10 @@ class OutputRelay {
 
   asio::any_io_executor executor_;
   bool tag_;
-  std::function<void(uint64_t)> acknowledge_;
+  std::function<void(uint32_t, uint64_t)> acknowledge_;
   std::function<void()> reader_gone_;
   Sink out_, err_;
   std::deque<Pending> pending_;
-  uint64_t taken_ = 0;
   bool writing_ = false, held_ = false;
   WrittenBytes acknowledged_;
   Event idle_;     // nothing waits

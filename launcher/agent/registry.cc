@@ -38,7 +38,7 @@ Result<Fd> lock_directory(const std::string& directory) {
 }
 
 JobNote read_note(const std::string& job) {
-  JobNote note{.job = job, .cgroup = {}, .staging = {}, .agent_pid = 0};
+  JobNote note{.job = job, .cgroup = {}, .staging = {}, .uid = 0, .agent_pid = 0};
   const auto text = read_file(paths::job_note(job));
   if (!text) return note;
   const auto json = nlohmann::json::parse(*text, nullptr, false);
@@ -50,6 +50,15 @@ JobNote read_note(const std::string& job) {
   note.cgroup = field("cgroup");
   note.staging = field("staging");
   return note;
+}
+
+// Of jobs and of parts of jobs (paths::part_name).
+std::vector<std::string> all_claims() {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(paths::kJobsDirectory, error))
+    if (entry.is_directory(error)) names.push_back(entry.path().filename().string());
+  return names;
 }
 
 }  // namespace
@@ -72,6 +81,7 @@ Result<> JobClaim::write(const JobNote& note) const {
   const nlohmann::json json = {{"job", note.job},
                                {"cgroup", note.cgroup},
                                {"staging", note.staging},
+                               {"uid", note.uid},
                                {"agent_pid", note.agent_pid}};
   const std::string path = paths::job_note(note.job), fresh = path + paths::kTentative;
   auto fd = open_file(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644);
@@ -83,28 +93,25 @@ Result<> JobClaim::write(const JobNote& note) const {
 
 std::vector<std::string> jobs_here() {
   std::vector<std::string> jobs;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(paths::kJobsDirectory, error))
-    if (entry.is_directory(error)) jobs.push_back(entry.path().filename().string());
+  for (const std::string& name : all_claims()) jobs.push_back(paths::job_of(name));
   std::sort(jobs.begin(), jobs.end());
+  jobs.erase(std::unique(jobs.begin(), jobs.end()), jobs.end());
   return jobs;
 }
 
+size_t claims_here() {
+  return all_claims().size();
+}
+
 std::optional<uid_t> owner_of(const std::string& job) {
-  const std::string cgroup = read_note(job).cgroup;
-  if (cgroup.empty()) return std::nullopt;
-  const auto group = container::Cgroup::at(cgroup);
-  const auto processes =
-      group ? group->processes() : Result<std::vector<pid_t>>(std::vector<pid_t>());
-  std::optional<uid_t> owner;
-  for (const pid_t pid : processes.value_or(std::vector<pid_t>())) {
-    const auto status = read_file("/proc/" + std::to_string(pid) + "/status");
-    const size_t at = status ? status->find("\nUid:") : std::string::npos;
-    if (at == std::string::npos) continue;
-    owner = static_cast<uid_t>(std::strtoul(status->c_str() + at + 5, nullptr, 10));
-    if (*owner != 0) break;  // root's are there for a moment only: CRIU, while it restores
+  for (const std::string& name : all_claims()) {
+    if (paths::job_of(name) != job) continue;
+    const auto text = read_file(paths::job_note(name)).value_or("");
+    const auto note = nlohmann::json::parse(text, nullptr, false);
+    if (note.is_object() && note.contains("uid") && note["uid"].is_number_unsigned())
+      return note["uid"].get<uid_t>();
   }
-  return owner;
+  return std::nullopt;
 }
 
 Result<> clean_up(const JobNote& note) {
@@ -130,7 +137,7 @@ Result<> clean_up(const JobNote& note) {
 
 unsigned sweep_dead_jobs() {
   unsigned swept = 0;
-  for (const std::string& job : jobs_here()) {
+  for (const std::string& job : all_claims()) {
     const auto lock = lock_directory(paths::job_run_directory(job));
     if (!lock) continue;  // alive
     if (auto r = clean_up(read_note(job)); !r)

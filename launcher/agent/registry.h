@@ -19,6 +19,7 @@ struct JobNote {
   std::string job;
   std::string cgroup;   // path, empty if there is none yet
   std::string staging;  // directory, empty if there is none
+  uid_t uid = 0;        // whose job it is
   int agent_pid = 0;
 };
 
@@ -40,9 +41,13 @@ class JobClaim {
   Fd lock_;
 };
 
-std::vector<std::string> jobs_here();  // names, sorted
+// Jobs that have something on this node, sorted.
+std::vector<std::string> jobs_here();
 
-// Whose processes a job on this node has; none if it has none, or is gone.
+// How many jobs and parts of jobs there are.
+size_t claims_here();
+
+// None if there is no such job, or it is only just beginning.
 std::optional<uid_t> owner_of(const std::string& job);
 
 // Ends and removes all that a job has on this node: cgroup with its processes, staging, the job's

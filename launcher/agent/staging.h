@@ -45,8 +45,10 @@ class Staging {
 // Takes so much memory in a staging directory on tmpfs and gives it back, so that the pages that a
 // dump will fill a moment later are at hand: never used memory of a virtual machine, in particular,
 // comes slowly, and the job would stand still for that.  (Measured: a dump of 1 GiB took 3.7 s
-// into untouched memory, 0.7 to 0.9 s into memory in use before, 0.9 to 1.3 s after this.)  For a
-// worker; as good as it can, without failing.
+// into untouched memory, 0.7 to 0.9 s into memory in use before, after this 0.9 to 1.3 s and once
+// 2.7 s.)  The kernel keeps some of what is freed on a list of the processor that freed it, up to
+// pcp->high_max, and CRIU does not get that part while it runs on another.  For a worker; as good
+// as it can, without failing.
 void warm_up(const std::string& directory, uint64_t bytes);
 
 // The images in a directory: opened, with their sizes.  Descriptors are owned by `fds`.

@@ -7,6 +7,8 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/paths.h"
+#include "criu-glue/container/in_flight.h"
+#include "criu-glue/container/network_lock.h"
 #include "criu-glue/criu/criu.h"
 #include "criu-glue/criu/survey.h"
 #include "criu-glue/statefile/pack.h"
@@ -30,6 +32,8 @@ uint64_t count_since(Clock::time_point start) {
 }
 
 constexpr auto kFreezeWait = 30s;
+constexpr auto kDrainWait = 10s;  // the round has a bound, too
+constexpr auto kLockWait = 10s;
 constexpr auto kCallOff = 60s;   // for CRIU to undo a dump that is called off
 constexpr auto kWarmWait = 60s;  // then it is too much to be warmed
 constexpr auto kPackWait = 24h;  // bounded by the size of memory and the speed of the file system
@@ -74,15 +78,21 @@ struct Works::Attempt {
   bool stop = false;
   std::string staging;  // directory of CRIU's images
   std::optional<container::FreezeGuard> frozen;
-  bool parked = false;
+  bool parked = false, locked = false;
   Clock::time_point held{};
   PackedContainer packed;
 };
 
-Works::Works(Job& job, OnProgress on_progress) : job_(job), on_progress_(std::move(on_progress)) {}
+Works::Works(Part& part, OnProgress on_progress)
+    : part_(part), on_progress_(on_progress), making_(part, std::move(on_progress)) {}
 Works::~Works() = default;
 
-Task<Result<std::string>> Works::perform(coordinator::Work work) {
+Task<Result<std::string>> Works::perform(coordinator::Work work, std::string details) {
+  if (work.operation == coordinator::Operation::kCheckpoint) return checkpoint(work);
+  return making_.perform(work, std::move(details));
+}
+
+Task<Result<std::string>> Works::checkpoint(coordinator::Work work) {
   called_off_ = false;
   if (work.step == Step::kPrepare) {
     attempt_ = std::make_unique<Attempt>();
@@ -98,8 +108,11 @@ Task<Result<std::string>> Works::perform(coordinator::Work work) {
     case Step::kFreeze:
       done = co_await freeze();
       break;
-    case Step::kDrain:  // on one node nothing is in flight between containers
+    case Step::kDrain:
+      done = co_await drain();
+      break;
     case Step::kLock:
+      done = co_await lock();
       break;
     case Step::kDump:
       done = co_await dump();
@@ -125,6 +138,7 @@ Task<Result<std::string>> Works::perform(coordinator::Work work) {
 
 void Works::call_off() {
   called_off_ = true;
+  making_.call_off();
   if (worker_ > 0) ::kill(-worker_, SIGKILL);
 }
 
@@ -140,7 +154,7 @@ Task<Result<std::string>> Works::await(Worker worker, Deadline deadline,
 // ---- while the job runs
 
 Task<Result<>> Works::prepare() {
-  auto staging = job_.staging().make_directory(std::to_string(attempt_->epoch));
+  auto staging = part_.staging().make_directory(std::to_string(attempt_->epoch));
   if (!staging) co_return fail(staging.error());
   attempt_->staging = *staging;
   co_await warm_staging();
@@ -149,10 +163,10 @@ Task<Result<>> Works::prepare() {
 
 // A quarter of the room stays for what else the node does.
 Task<> Works::warm_staging() {
-  auto processes = job_.cgroup().processes();
+  auto processes = part_.cgroup().processes();
   if (!processes) co_return;
-  const auto survey = criu::survey(job_.init_pid(), *processes);
-  if (!survey || survey->memory > job_.staging().free_bytes() / 4 * 3) co_return;
+  const auto survey = criu::survey(part_.init_pid(), *processes);
+  if (!survey || survey->memory > part_.staging().free_bytes() / 4 * 3) co_return;
   auto worker = Worker::start("warming staging up", nullptr, [&](Progress&) -> Result<std::string> {
     warm_up(attempt_->staging, survey->memory);
     return std::string();
@@ -163,12 +177,11 @@ Task<> Works::warm_staging() {
 // ---- while it stands still
 
 Task<Result<>> Works::freeze() {
-  job_.set_phase("dumping");
-  auto parked = co_await job_.park();
+  auto parked = co_await part_.park();
   if (!parked) co_return parked;
   attempt_->parked = true;
   attempt_->held = Clock::now();
-  auto frozen = container::FreezeGuard::freeze(job_.cgroup(), Deadline::in(kFreezeWait));
+  auto frozen = container::FreezeGuard::freeze(part_.cgroup(), Deadline::in(kFreezeWait));
   if (!frozen) co_return fail(frozen.error());
   attempt_->frozen.emplace(std::move(*frozen));
   attempt_->packed.times.freeze = count_since(attempt_->held);
@@ -176,28 +189,28 @@ Task<Result<>> Works::freeze() {
 }
 
 Result<> Works::look() {
-  auto processes = job_.cgroup().processes();
+  auto processes = part_.cgroup().processes();
   if (!processes) return fail(processes.error());
-  auto survey = criu::survey(job_.init_pid(), *processes);
+  auto survey = criu::survey(part_.init_pid(), *processes);
   if (!survey) return fail(survey.error().during("looking at the job's processes"));
   if (!survey->obstacles.empty())
     return fail(ErrorKind::kUnfit, "the job cannot be dumped: " + survey->obstacles.front(),
                 survey->obstacles.size() > 1
                     ? "and " + std::to_string(survey->obstacles.size() - 1) + " more such"
                     : "");
-  const uint64_t free = job_.staging().free_bytes();
+  const uint64_t free = part_.staging().free_bytes();
   if (survey->memory > free)
     return fail(ErrorKind::kNoSpace,
                 "the job holds about " + format_bytes(survey->memory) + ", and staging in " +
-                    job_.staging().path() + " has room for " + format_bytes(free),
+                    part_.staging().path() + " has room for " + format_bytes(free),
                 "name a larger file system with --staging");
   auto& record = attempt_->packed.record;
-  record.index = 0;
-  record.hostname = {};
-  record.network_key = job_.network_key();
+  record.index = part_.spec().index;
+  record.hostname = this_host();
+  record.network_key = part_.network_key();
   record.files = std::move(survey->files);
-  record.ranks = rank_records(job_.rank_pids(), *processes);
-  const auto mountinfo = read_file("/proc/" + std::to_string(job_.init_pid()) + "/mountinfo");
+  record.ranks = rank_records(part_.rank_pids(), *processes);
+  const auto mountinfo = read_file("/proc/" + std::to_string(part_.init_pid()) + "/mountinfo");
   if (!mountinfo) return fail(mountinfo.error());
   auto mounts = container::real_mounts_from(*mountinfo);
   if (!mounts) return fail(mounts.error());
@@ -205,16 +218,40 @@ Result<> Works::look() {
   return {};
 }
 
+// What is left in flight at the bound stays in its sender's queue, and is in the dump with it.
+Task<Result<>> Works::drain() {
+  if (!part_.spec().tunnel) co_return Result<>();
+  auto worker = Worker::start("draining", nullptr, [&](Progress&) -> Result<std::string> {
+    auto left = container::drained(part_.network(), Deadline::in(kDrainWait));
+    if (!left) return fail(left.error());
+    return nlohmann::json{left->connections, left->bytes, left->closed_windows, left->describe()}
+        .dump();
+  });
+  if (!worker) co_return fail(worker.error());
+  auto told = co_await await(std::move(*worker), Deadline::in(2 * kDrainWait));
+  if (!told) co_return fail(told.error());
+  const auto left = nlohmann::json::parse(*told);
+  attempt_->packed.record.in_flight = {left[0], left[1], left[2]};
+  if (left[0] != 0) log::info("in flight between nodes at the lock: " + left[3].get<std::string>());
+  co_return Result<>();
+}
+
+Task<Result<>> Works::lock() {
+  if (!part_.spec().tunnel) co_return Result<>();
+  attempt_->locked = true;
+  co_return container::network_lock::lock(part_.network(), Deadline::in(kLockWait));
+}
+
 Task<Result<>> Works::dump() {
   const auto start = Clock::now();
-  criu::DumpRequest request{.init = job_.init_pid(),
+  criu::DumpRequest request{.init = part_.init_pid(),
                             .images = attempt_->staging,
-                            .freeze_cgroup = job_.cgroup().path(),
-                            .network_inode = job_.network_inode(),
-                            .network_key = job_.network_key(),
+                            .freeze_cgroup = part_.cgroup().path(),
+                            .network_inode = part_.network_inode(),
+                            .network_key = part_.network_key(),
                             .mounts = {},
                             .tools = tools_for_criu(),
-                            .deadline = Deadline::in(job_.policy().hold_limit)};
+                            .deadline = Deadline::in(part_.policy().hold_limit)};
   uint64_t memory = 0;
   for (const auto& rank : attempt_->packed.record.ranks) memory += rank.memory;
   for (const auto& mount : attempt_->packed.record.mounts)
@@ -229,10 +266,10 @@ Task<Result<>> Works::dump() {
   if (!worker) co_return fail(worker.error());
   // The dump itself tells nothing on its way; the growing images do.
   std::optional<Ticker> watch;
-  watch.emplace(job_.executor(), 200ms,
+  watch.emplace(part_.executor(), 200ms,
                 [this, memory] { on_progress_("dump", {image_bytes(attempt_->staging), memory}); });
   auto version =
-      co_await await(std::move(*worker), Deadline::in(job_.policy().hold_limit + kCallOff));
+      co_await await(std::move(*worker), Deadline::in(part_.policy().hold_limit + kCallOff));
   watch.reset();
   if (!version) {
     // If the worker was lost, CRIU may still be at work in the processes: it must be out before
@@ -254,9 +291,13 @@ Task<Result<>> Works::dump() {
 }
 
 Task<Result<>> Works::go() {
+  if (attempt_->locked)
+    if (auto r = container::network_lock::unlock(part_.network(), Deadline::in(kLockWait)); !r)
+      log::warning(r.error().line());
+  attempt_->locked = false;
   attempt_->frozen.reset();
   const auto still = since(attempt_->held);
-  if (auto r = co_await job_.reopen(); !r) co_return r;
+  if (auto r = co_await part_.reopen(); !r) co_return r;
   attempt_->parked = false;
   attempt_->packed.stood_still = still;
   attempt_->packed.times.thaw = static_cast<uint64_t>((since(attempt_->held) - still).count());
@@ -268,11 +309,10 @@ Task<Result<>> Works::go() {
 // The lead has made the epoch's directory and holds the lock of the store.
 Result<statefile::Store> Works::store() const {
   return statefile::Store::open_existing(
-      paths::job_directory(job_.policy().directory, job_.about().job, job_.about().step));
+      paths::job_directory(part_.policy().directory, part_.about().job, part_.about().step));
 }
 
 Task<Result<std::string>> Works::pack() {
-  job_.set_phase("packing");
   const auto start = Clock::now();
   auto images = open_images(attempt_->staging);
   if (!images) co_return fail(images.error());
@@ -281,7 +321,7 @@ Task<Result<std::string>> Works::pack() {
   PackedContainer& packed = attempt_->packed;
   packed.image_bytes = images->bytes;
   packed.record.statefile = paths::statefile(packed.record.index);
-  statefile::Manifest about = job_.about();
+  statefile::Manifest about = part_.about();
   about.epoch = attempt_->epoch;
   about.created = packed.created = utc_now();
   about.criu_version = packed.criu_version;
@@ -295,7 +335,7 @@ Task<Result<std::string>> Works::pack() {
       return fail(r.error());
     return statefile::to_json(packed.record);
   };
-  auto worker = Worker::start("packing", &job_.user(), body);
+  auto worker = Worker::start("packing", &part_.user(), body);
   if (!worker) co_return fail(worker.error());
   auto report = co_await await(std::move(*worker), Deadline::in(kPackWait),
                                [this](WorkDone done) { on_progress_("pack", done); });
@@ -320,7 +360,7 @@ Task<Result<>> Works::read_back(const statefile::Store& store) {
     if (auto r = store.seal(attempt_->epoch, packed.record.index); !r) return fail(r.error());
     return std::string();
   };
-  auto worker = Worker::start("reading back", &job_.user(), body);
+  auto worker = Worker::start("reading back", &part_.user(), body);
   if (!worker) co_return fail(worker.error());
   auto verified = co_await await(std::move(*worker), Deadline::in(kPackWait),
                                  [this](WorkDone done) { on_progress_("verify", done); });
@@ -335,16 +375,14 @@ Task<Result<>> Works::read_back(const statefile::Store& store) {
 Task<Result<>> Works::finish() {
   Result<> running;
   if (attempt_->parked) running = co_await go();
-  job_.staging().remove_directory(std::to_string(attempt_->epoch));
+  part_.staging().remove_directory(std::to_string(attempt_->epoch));
   attempt_.reset();
   co_return running;
 }
 
 Task<Result<>> Works::end() {
-  job_.stopped_at_checkpoint();
-  // Killed while still frozen: nothing runs, and nothing is printed, beyond the checkpoint.
-  if (auto r = job_.cgroup().destroy(Deadline::in(20s)); !r) log::warning(r.error().line());
-  job_.staging().remove_directory(std::to_string(attempt_->epoch));
+  co_await part_.destroy();
+  part_.staging().remove_directory(std::to_string(attempt_->epoch));
   attempt_.reset();
   co_return Result<>();
 }

@@ -1,16 +1,18 @@
-// What a member of a job does on its node in a checkpoint, step by step (coordinator/protocol.h):
+// What a member of a job does on its node, step by step (coordinator/protocol.h).  To begin
+// (making.h): create, connect, start; of a restart create, connect, unpack, restore, go.  In a
+// checkpoint:
 //
 //   prepare   staging is made and warmed up                                          (job runs)
 //   freeze    the supervisor closes its link; the container is frozen; what is open,
 //             and what CRIU could not dump                                  (job stands still)
+//   drain     wait, bounded, until nothing sent to other containers is unacknowledged
+//   lock      what arrives from other containers is dropped
 //   dump      CRIU, into staging
-//   go        thaw, link open again                                                  (job runs)
+//   go        unlock, thaw, link open again                                          (job runs)
 //   pack      as the user: staging -> tentative statefile, fsync, read back, sealed
 //   finish    staging goes        end    the same, and the container with it
-//   abort     thaw, link open again, staging goes; the tentative epoch is the coordinator's to
-//   remove
-//
-// Drain and lock are for several nodes.
+//   abort     unlock, thaw, link open again, staging goes; the tentative epoch is the
+//             coordinator's to remove
 #pragma once
 
 #include <functional>
@@ -18,7 +20,9 @@
 #include <string>
 
 #include "criu-glue/statefile/record.h"
-#include "launcher/agent/job.h"
+#include "criu-glue/statefile/store.h"
+#include "launcher/agent/making.h"
+#include "launcher/agent/part.h"
 #include "launcher/coordinator/member.h"
 
 namespace stillpoint::agent {
@@ -37,19 +41,21 @@ Result<PackedContainer> packed_from_text(const std::string& text);
 
 class Works {
  public:
-  using OnProgress = std::function<void(const std::string& phase, WorkDone done)>;
-  Works(Job& job, OnProgress on_progress);
+  Works(Part& part, OnProgress on_progress);
   ~Works();
 
-  // One at a time; the answer is for the coordinator.
-  Task<Result<std::string>> perform(coordinator::Work work);
+  // One at a time; the answer is for the coordinator.  `details`: what came with the command.
+  Task<Result<std::string>> perform(coordinator::Work work, std::string details);
   void call_off();  // the work under way is to end soon
 
  private:
   struct Attempt;
+  Task<Result<std::string>> checkpoint(coordinator::Work work);
   Task<Result<>> prepare();
   Task<> warm_staging();
   Task<Result<>> freeze();
+  Task<Result<>> drain();
+  Task<Result<>> lock();
   Task<Result<>> dump();
   Task<Result<>> go();
   Task<Result<std::string>> pack();
@@ -61,8 +67,9 @@ class Works {
   Task<Result<std::string>> await(Worker worker, Deadline deadline,
                                   std::function<void(WorkDone)> on_progress = {});
 
-  Job& job_;
+  Part& part_;
   OnProgress on_progress_;
+  Making making_;
   std::unique_ptr<Attempt> attempt_;
   bool called_off_ = false;
   pid_t worker_ = 0;  // the worker under way, 0: none

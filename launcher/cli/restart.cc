@@ -2,8 +2,10 @@
 #include "common/paths.h"
 #include "launcher/agent/agent.h"
 #include "launcher/cli/caller.h"
+#include "launcher/cli/host_options.h"
 #include "launcher/cli/policy_options.h"
 #include "launcher/cli/progress_bar.h"
+#include "launcher/remote/front_client.h"
 
 namespace stillpoint::cli {
 
@@ -19,10 +21,26 @@ CommandLine command_line() {
                    "given here.\n");
   line.options.add_options()("tag-output", "put the rank in front of each line of output")(
       "user", po::value<std::string>()->value_name("NAME"), "restart for this user (root only)");
+  add_host_options(line.options);
   add_policy_options(line.options);
   line.hidden.add_options()("checkpoint", po::value<std::string>());
   line.positional.add("checkpoint", 1);
   return line;
+}
+
+Result<int> restart_on_hosts(const Parsed& parsed) {
+  auto hosts = hosts_from(parsed);
+  if (!hosts) return fail(hosts.error());
+  auto config = Config::load();
+  if (!config) return fail(config.error());
+  auto lead = lead_request(parsed, *hosts);
+  if (!lead) return fail(lead.error());
+  job::RestartJob& restart = *lead->mutable_restart();
+  restart.set_checkpoint(parsed.text("checkpoint"));
+  restart.set_directory(current_directory());
+  restart.set_has_interval(parsed.has("checkpoint-interval"));
+  ProgressBar bar;
+  return remote::run_on_nodes(hosts->front().name(), std::move(*lead), *config, bar);
 }
 
 }  // namespace
@@ -33,6 +51,7 @@ Result<int> restart_command(const Arguments& arguments) {
   if (parsed->help) return 0;
   if (parsed->text("checkpoint").empty())
     return fail(ErrorKind::kUsage, "no checkpoint given", "see stillpoint restart --help");
+  if (names_hosts(*parsed)) return restart_on_hosts(*parsed);
   auto policy = policy_from(*parsed);
   if (!policy) return fail(policy.error());
   auto user = acting_user(parsed->text("user"));

@@ -7,8 +7,10 @@
 #include "common/paths.h"
 #include "launcher/agent/agent.h"
 #include "launcher/cli/caller.h"
+#include "launcher/cli/host_options.h"
 #include "launcher/cli/policy_options.h"
 #include "launcher/cli/progress_bar.h"
+#include "launcher/remote/front_client.h"
 
 extern char** environ;
 
@@ -20,12 +22,13 @@ constexpr uint64_t kMostRanks = 65536;
 
 CommandLine command_line() {
   CommandLine line("run [options] [--] PROGRAM [ARGUMENTS...]",
-                   "Starts PROGRAM with N ranks in a container on this node.  Standard input goes "
+                   "Starts PROGRAM with N ranks in a container on this node, or in one on each of the\n"
+                   "named nodes.  Standard input goes "
                    "to rank 0, output of all\n"
                    "ranks comes back; the exit status is that of the first rank that failed (128 + "
                    "signal), 0 if none did,\n"
-                   "and 85 if the job was stopped at a checkpoint.  Needs root (sudo); the ranks "
-                   "run as the user who called.\n");
+                   "and 85 if the job was stopped at a checkpoint.  On this node alone it needs root "
+                   "(sudo), and the ranks run as\nthe user who called; with --hosts it needs none.\n");
   line.options.add_options()(",n", po::value<std::string>()->value_name("N"),
                              "number of ranks (default: 1)")(
       "np", po::value<std::string>()->value_name("N"), "the same")(
@@ -37,6 +40,7 @@ CommandLine command_line() {
       "working directory of the ranks (default: the caller's)")(
       "tag-output", "put the rank in front of each line of output")(
       "user", po::value<std::string>()->value_name("NAME"), "run as this user (root only)");
+  add_host_options(line.options);
   add_policy_options(line.options);
   line.hidden.add_options()("program", po::value<std::vector<std::string>>());
   line.positional.add("program", -1);
@@ -125,6 +129,24 @@ Result<agent::RunRequest> request_from(const Parsed& parsed) {
   return request;
 }
 
+Result<int> run_on_hosts(const Parsed& parsed, const agent::RunRequest& request) {
+  auto hosts = hosts_from(parsed);
+  if (!hosts) return fail(hosts.error());
+  auto config = Config::load();
+  if (!config) return fail(config.error());
+  auto lead = lead_request(parsed, *hosts);
+  if (!lead) return fail(lead.error());
+  job::RunJob& run = *lead->mutable_run();
+  run.set_job(request.job);
+  for (const std::string& arg : request.argv) run.add_argv(arg);
+  for (const std::string& variable : request.env) run.add_env(variable);
+  run.set_directory(request.directory);
+  run.set_umask(request.umask);
+  run.set_ranks(request.ranks);
+  ProgressBar bar;
+  return remote::run_on_nodes(hosts->front().name(), std::move(*lead), *config, bar);
+}
+
 }  // namespace
 
 Result<int> run_command(const Arguments& arguments) {
@@ -133,6 +155,7 @@ Result<int> run_command(const Arguments& arguments) {
   if (parsed->help) return 0;
   auto request = request_from(*parsed);
   if (!request) return fail(request.error());
+  if (names_hosts(*parsed)) return run_on_hosts(*parsed, *request);
   if (auto r = need_root("run"); !r) return fail(r.error());
   ProgressBar bar;
   return agent::run_job(*request, bar);

@@ -11,9 +11,12 @@
 
 #include "common/log.h"
 #include "common/paths.h"
+#include "common/process.h"
 #include "criu-glue/container/tunnel_guard.h"
 #include "launcher/agent/registry.h"
 #include "launcher/daemon/service.h"
+#include "launcher/remote/lead_process.h"
+#include "launcher/remote/part_process.h"
 
 namespace stillpoint::daemon {
 
@@ -41,6 +44,16 @@ Daemon::Daemon(asio::io_context& io, std::string file)
   dispatcher_.on(peer::Request::kNode,
                  [this](std::unique_ptr<peer::Connection> connection, peer::Request) {
                    return tell_of_node(std::move(connection));
+                 });
+  dispatcher_.on(peer::Request::kPart,
+                 [this](std::unique_ptr<peer::Connection> connection, peer::Request request) {
+                   return begin_part(std::move(connection), std::move(request));
+                 });
+  dispatcher_.on(peer::Request::kLead,
+                 [this](std::unique_ptr<peer::Connection> connection, peer::Request request) {
+                   return hand_on(std::move(connection), [this, request](peer::Released released) {
+                     return remote::run_lead(std::move(released), request.lead(), config_);
+                   });
                  });
 }
 
@@ -137,6 +150,37 @@ Task<Result<>> Daemon::reload() {
   config_ = *config;
   address_ = *address;
   co_return Result<>();
+}
+
+// Jobs' processes act for users as the lead tells them: only root, on a node with the site's key,
+// may be one.
+Task<> Daemon::begin_part(std::unique_ptr<peer::Connection> connection, peer::Request request) {
+  if (connection->party().uid != 0) {
+    co_await answer(*connection,
+                    fail(ErrorKind::kPermission, "parts of jobs are made for stillpointd alone"));
+    co_return;
+  }
+  if (agent::claims_here() >= config_.max_jobs) {
+    co_await answer(*connection, fail(ErrorKind::kBusy, "the node has as many jobs as it may have (" +
+                                                            std::to_string(config_.max_jobs) + ")",
+                                      "see max-jobs in stillpoint.conf"));
+    co_return;
+  }
+  co_await hand_on(std::move(connection), [this, request](peer::Released released) {
+    return remote::run_part(std::move(released), request.part(), config_);
+  });
+}
+
+// To a process of its own, which this daemon's end does not touch.
+Task<> Daemon::hand_on(std::unique_ptr<peer::Connection> connection,
+                       std::function<int(peer::Released)> serve) {
+  auto released = co_await connection->release(Deadline::in(kRequestTime));
+  if (!released) {
+    log::warning("a request came to nothing: " + released.error().line());
+    co_return;
+  }
+  auto forked = fork_detached({released->socket.get()}, [&] { return serve(std::move(*released)); });
+  if (!forked) log::error(forked.error());
 }
 
 Task<> Daemon::tell_of_node(std::unique_ptr<peer::Connection> connection) {

@@ -33,6 +33,9 @@ class Daemon {
   Task<> await_signals();
   Task<Result<>> reload();
   Task<> tell_of_node(std::unique_ptr<peer::Connection> connection);
+  Task<> begin_part(std::unique_ptr<peer::Connection> connection, peer::Request request);
+  Task<> hand_on(std::unique_ptr<peer::Connection> connection,
+                 std::function<int(peer::Released)> serve);
 
   asio::io_context& io_;
   const std::string file_;
