@@ -79,6 +79,7 @@ std::vector<statefile::RankRecord> rank_records(const std::vector<int32_t>& pids
   }
   std::vector<statefile::RankRecord> ranks;
   for (uint32_t rank = 0; rank < pids.size(); rank++) {
+    if (pids[rank] < 0) continue;
     statefile::RankRecord record{.rank = rank, .pid = pids[rank], .program = {}, .memory = 0};
     if (const auto it = by_pid.find(pids[rank]); it != by_pid.end()) {
       record = it->second;

@@ -10,7 +10,8 @@ statefile::CpuRecord this_cpu();
 std::string kernel_release();
 std::string machine();  // "x86_64"
 
-// The ranks of a job, by rank: what they are and use now.  `pids` are those inside the container;
+// The ranks of a container, by rank: what they are and use now.  `pids` are those inside the
+// container, 0 of one that has ended, -1 of one that is elsewhere;
 // `processes` all processes of the container as seen from here.
 std::vector<statefile::RankRecord> rank_records(const std::vector<int32_t>& pids,
                                                 const std::vector<pid_t>& processes);

@@ -136,7 +136,7 @@ void Part::on_message(const link::FromSupervisor& m) {
   } else if (m.has_stdin_taken()) {
     on_news_(m);
   } else if (m.has_started() || m.has_state()) {
-    rank_pids_.assign(static_cast<size_t>(about().ranks), 0);
+    rank_pids_.assign(static_cast<size_t>(about().ranks), -1);
     for (int i = 0; i < std::min(m.started().pids_size(), m.started().ranks_size()); i++)
       if (m.started().ranks(i) < rank_pids_.size())
         rank_pids_[m.started().ranks(i)] = m.started().pids(i);

@@ -69,7 +69,7 @@ class Part {
   int network() const { return network_.get(); }
   uint64_t network_inode() const { return network_inode_; }
   const std::string& network_key() const { return network_key_; }
-  const std::vector<int32_t>& rank_pids() const { return rank_pids_; }  // by rank; 0: not here
+  const std::vector<int32_t>& rank_pids() const { return rank_pids_; }  // by rank; -1: not here
 
   Task<Result<>> start(const link::Start& start);  // the first link, and the ranks
   Task<Result<>> park();    // the supervisor closes the link and waits

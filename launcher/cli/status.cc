@@ -29,7 +29,7 @@ json to_json(const control::StatusReply& s) {
   json ranks = json::array();
   for (const auto& r : s.rank())
     ranks.push_back(
-        {{"rank", r.rank()}, {"pid", r.pid()}, {"program", r.program()}, {"memory", r.memory()}});
+        {{"rank", r.rank()}, {"node", r.node()}, {"pid", r.pid()}, {"program", r.program()}, {"memory", r.memory()}});
   return {{"job", s.job()},
           {"user", s.user()},
           {"phase", s.phase()},
@@ -79,10 +79,10 @@ void print_one(const control::StatusReply& s) {
                 format_duration(Milliseconds(s.interval_ms())).c_str());
   if (!s.last_failure().empty())
     std::printf("last attempt     failed: %s\n", s.last_failure().c_str());
-  std::printf("%6s %8s %10s  %s\n", "RANK", "PID", "MEMORY", "PROGRAM");
+  std::printf("%6s %8s %10s  %-12s %s\n", "RANK", "PID", "MEMORY", "NODE", "PROGRAM");
   for (const auto& r : s.rank())
-    std::printf("%6u %8d %10s  %s\n", r.rank(), r.pid(), format_bytes(r.memory()).c_str(),
-                r.program().c_str());
+    std::printf("%6u %8d %10s  %-12s %s\n", r.rank(), r.pid(), format_bytes(r.memory()).c_str(),
+                r.node().empty() ? "this" : r.node().c_str(), r.program().c_str());
 }
 
 }  // namespace
