@@ -160,7 +160,8 @@ Task<Result<int>> Life::life(std::string checkpoint, const statefile::Manifest* 
                              std::function<Task<Result<std::string>>()> begin) {
   const uint32_t vni = job_.seats().size() > 1 ? draw_vni() : 0;
   auto gathered = co_await job_.gather([&](uint32_t index, MemberEvents events) {
-    PartSpec spec{.index = index,
+    PartSpec spec{.name = job_.about().job,
+                  .index = index,
                   .about = job_.about(),
                   .user = job_.user(),
                   .policy = job_.policy(),

@@ -28,7 +28,7 @@ constexpr auto kKillWait = 20s;
 }  // namespace
 
 Result<std::unique_ptr<Part>> Part::prepare(asio::io_context& io, PartSpec spec, OnNews on_news) {
-  const std::string name = spec.tunnel ? paths::part_name(spec.about.job, spec.index) : spec.about.job;
+  const std::string name = spec.name;
   auto claim = JobClaim::claim(name);
   if (!claim) return fail(claim.error());
   auto guard = Guard::start(*claim, name);

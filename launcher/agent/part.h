@@ -34,6 +34,7 @@ struct Tunnel {
 
 // What a part is told of its job, once.
 struct PartSpec {
+  std::string name;           // on its node: the job's, or paths::part_name
   uint32_t index = 0;         // of the container in its job
   statefile::Manifest about;  // the job's; without containers
   Identity user;

@@ -1,4 +1,5 @@
 // stillpoint run: starts a job as mpirun does.
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -93,13 +94,16 @@ Result<std::vector<std::string>> environment(const Parsed& parsed, const Identit
   return env;
 }
 
-// The program's name, made fit for a file name, and a number that no other job of this node has.
-std::string default_name(const std::string& program) {
+// The program's name, made fit for a file name, and a number that no other job of this node has; on
+// several nodes process numbers are no such thing.
+std::string default_name(const std::string& program, bool several_nodes) {
   std::string base = std::filesystem::path(program).filename().string().substr(0, 40);
   for (char& c : base)
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '_' && c != '-') c = '_';
   if (base.empty() || !std::isalnum(static_cast<unsigned char>(base[0]))) base = "job" + base;
-  return base + "-" + std::to_string(::getpid());
+  uint32_t number = static_cast<uint32_t>(::getpid());
+  if (several_nodes) (void)!::getrandom(&number, sizeof number, 0);
+  return base + "-" + std::to_string(number);
 }
 
 Result<agent::RunRequest> request_from(const Parsed& parsed) {
@@ -110,7 +114,7 @@ Result<agent::RunRequest> request_from(const Parsed& parsed) {
   auto ranks = ranks_from(parsed);
   if (!ranks) return fail(ranks.error());
   request.ranks = *ranks;
-  request.job = parsed.has("name") ? parsed.text("name") : default_name(request.argv[0]);
+  request.job = parsed.has("name") ? parsed.text("name") : default_name(request.argv[0], names_hosts(parsed));
   if (auto r = paths::check_job_name(request.job); !r) return fail(r.error());
   auto policy = policy_from(parsed);
   if (!policy) return fail(policy.error());

@@ -125,7 +125,8 @@ Result<agent::PartSpec> part_from(const job::PartOfJob& wire, const Config& conf
   if (!user) return fail(user.error().advise("the nodes of a cluster need the same users"));
   auto policy = policy_from(wire.policy(), config);
   if (!policy) return fail(policy.error());
-  agent::PartSpec spec{.index = wire.index(),
+  agent::PartSpec spec{.name = paths::part_name(about->job, wire.index()),
+                       .index = wire.index(),
                        .about = std::move(*about),
                        .user = std::move(*user),
                        .policy = std::move(*policy),

@@ -103,7 +103,7 @@ class Job:
     def __init__(self, work, command, user, env, stdin, label):
         self.work, self.user = work, user
         self.out_path, self.err_path = work.path / f"{label}.out", work.path / f"{label}.err"
-        self.command = as_user(user, command)
+        self.command = work.as_called(user, command)
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
             self.process = subprocess.Popen(self.command, stdin=stdin, stdout=out, stderr=err, cwd=work.path,
                                             env=work.environment(env), start_new_session=True)
@@ -150,7 +150,7 @@ class Job:
             return done
         taken = done.json
         assert taken["job"] == self.name, done
-        assert (pathlib.Path(taken["path"]) / "manifest.h5").exists(), done
+        assert (self.work.seen(taken["path"]) / "manifest.h5").exists(), done
         return taken
 
     def kill_all(self):
@@ -192,6 +192,15 @@ class Work:
 
     # --- commands
 
+    @staticmethod
+    def as_called(user, command):
+        return as_user(user, command)
+
+    @staticmethod
+    def seen(path):
+        """A path that a command has told, as this process sees it."""
+        return pathlib.Path(path)
+
     def environment(self, more=None):
         env = {name: value for name, value in os.environ.items()
                if not name.startswith(("PYTEST", "OMPI_", "PMIX_", "SUDO_"))}
@@ -201,7 +210,7 @@ class Work:
 
     def command(self, *args, user=None, status=0, env=None, timeout=None, cwd=None, stdin=b""):
         """Calls `stillpoint ARGS` and waits for its end.  status: what it must be; None: any."""
-        line = as_user(user, [STILLPOINT, *map(str, args)])
+        line = self.as_called(user, [STILLPOINT, *map(str, args)])
         try:
             done = subprocess.run(line, input=stdin, capture_output=True, timeout=timeout or WAIT,
                                   cwd=cwd or self.path, env=self.environment(env))
@@ -215,7 +224,7 @@ class Work:
 
     def in_background(self, *args, user=None):
         """Starts `stillpoint ARGS`; call finish() on what comes back."""
-        return Background(self, as_user(user, [STILLPOINT, *map(str, args)]))
+        return Background(self, self.as_called(user, [STILLPOINT, *map(str, args)]))
 
     def refused(self, *args, status, says, **more):
         """A command that must fail with this status and say why in one clear line; returns the line."""
