@@ -15,9 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static int size = 256, iterations = 1000, every = 100, delay_ms = 0, memory_mb = 0;
-static const char* picture = NULL;
+static const char *picture = NULL, *slow_while = NULL;
 
 static MPI_Comm plate; /* the ranks, arranged as a grid */
 static int rank, ranks, grid[2], at[2];
@@ -31,12 +32,13 @@ static void usage(int status) {
   fprintf(
       status ? stderr : stdout,
       "usage: heat2d [--size CELLS] [--iterations N] [--every N] [--picture FILE.pgm]\n"
-      "              [--delay MS] [--memory MB]\n"
+      "              [--delay MS] [--slow-while FILE] [--memory MB]\n"
       "  --size        the plate has CELLS x CELLS cells (256)\n"
       "  --iterations  how many to compute (1000)\n"
       "  --every       a line after so many iterations (100)\n"
       "  --picture     write the temperatures as a grey picture at the end\n"
       "  --delay       rest so long after every iteration, to have something to watch\n"
+      "  --slow-while  but only while this file exists\n"
       "  --memory      use so much more memory in every rank; its content is checked at the end\n");
   exit(status);
 }
@@ -53,8 +55,9 @@ static int number(const char* text, int least) {
 
 static void options(int argc, char** argv) {
   static const struct option known[] = {
-      {"size", 1, 0, 's'},  {"iterations", 1, 0, 'i'}, {"every", 1, 0, 'e'}, {"picture", 1, 0, 'p'},
-      {"delay", 1, 0, 'd'}, {"memory", 1, 0, 'm'},     {"help", 0, 0, 'h'},  {0, 0, 0, 0}};
+      {"size", 1, 0, 's'},    {"iterations", 1, 0, 'i'}, {"every", 1, 0, 'e'},
+      {"picture", 1, 0, 'p'}, {"delay", 1, 0, 'd'},      {"slow-while", 1, 0, 'w'},
+      {"memory", 1, 0, 'm'},  {"help", 0, 0, 'h'},       {0, 0, 0, 0}};
   for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) switch (c) {
       case 's':
         size = number(optarg, 1);
@@ -70,6 +73,9 @@ static void options(int argc, char** argv) {
         break;
       case 'd':
         delay_ms = number(optarg, 0);
+        break;
+      case 'w':
+        slow_while = optarg;
         break;
       case 'm':
         memory_mb = number(optarg, 0);
@@ -239,7 +245,7 @@ int main(int argc, char** argv) {
         fflush(stdout);
       }
     }
-    if (delay_ms) {
+    if (delay_ms && (!slow_while || access(slow_while, F_OK) == 0)) {
       const struct timespec rest = {delay_ms / 1000, delay_ms % 1000 * 1000000L};
       nanosleep(&rest, NULL);
     }

@@ -12,20 +12,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { kRight = 0, kLeft = 1 }; /* the way a message goes, also its tag */
 
 static int iterations = 100, every = 10, delay_ms = 0;
+static const char* slow_while = NULL;
 static long bytes = 1 << 20;
 static int rank, ranks;
 
 static void usage(int status) {
   fprintf(status ? stderr : stdout,
-          "usage: ring [--bytes N] [--iterations N] [--every N] [--delay MS]\n"
+          "usage: ring [--bytes N] [--iterations N] [--every N] [--delay MS] [--slow-while FILE]\n"
           "  --bytes       length of each message (1048576)\n"
           "  --iterations  messages each way (100)\n"
           "  --every       a line after so many iterations (10)\n"
-          "  --delay       rest so long after every iteration\n");
+          "  --delay       rest so long after every iteration\n"
+          "  --slow-while  but only while this file exists\n");
   exit(status);
 }
 
@@ -40,9 +43,10 @@ static long number(const char* text, long least, long most) {
 }
 
 static void options(int argc, char** argv) {
-  static const struct option known[] = {{"bytes", 1, 0, 'b'}, {"iterations", 1, 0, 'i'},
-                                        {"every", 1, 0, 'e'}, {"delay", 1, 0, 'd'},
-                                        {"help", 0, 0, 'h'},  {0, 0, 0, 0}};
+  static const struct option known[] = {
+      {"bytes", 1, 0, 'b'}, {"iterations", 1, 0, 'i'}, {"every", 1, 0, 'e'},
+      {"delay", 1, 0, 'd'}, {"slow-while", 1, 0, 'w'}, {"help", 0, 0, 'h'},
+      {0, 0, 0, 0}};
   for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) switch (c) {
       case 'b':
         bytes = number(optarg, 1, 1 << 30);
@@ -55,6 +59,9 @@ static void options(int argc, char** argv) {
         break;
       case 'd':
         delay_ms = (int)number(optarg, 0, 3600000);
+        break;
+      case 'w':
+        slow_while = optarg;
         break;
       case 'h':
         usage(0);
@@ -142,7 +149,7 @@ int main(int argc, char** argv) {
         fflush(stdout);
       }
     }
-    if (delay_ms) {
+    if (delay_ms && (!slow_while || access(slow_while, F_OK) == 0)) {
       const struct timespec rest = {delay_ms / 1000, delay_ms % 1000 * 1000000L};
       nanosleep(&rest, NULL);
     }

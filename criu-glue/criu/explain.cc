@@ -57,6 +57,9 @@ constexpr Known kKnown[] = {
      "use io_uring"},
     {"In-flight connection", "", ErrorKind::kBusy,
      "a connection was just being made; the next checkpoint will most likely succeed"},
+    {"netlink: The socket has data to read", "", ErrorKind::kBusy,
+     "a process was just asking the kernel about the network; the next checkpoint will most likely "
+     "succeed"},
     {"Can't lookup mount", "", ErrorKind::kUnfit,
      "a file from outside the container was open in it"},
     {"External socket", "", ErrorKind::kUnfit,

@@ -52,8 +52,25 @@ def whole(work, job, taken, rest):
 
 
 SHAPES = {"2x2": (2, 2), "4x1": (4, 1), "3x2": (3, 2), "8x1": (8, 1)}
-APPS = {"heat2d": lambda delay: heat2d(size=64, every=20, iterations=1200, delay=delay),
-        "ring": lambda delay: ring(bytes=1 << 20, iterations=300, every=5, delay=delay)}
+SLOW = "slow"  # a file: while it is there, the jobs take their time
+APPS = {"heat2d": heat2d(size=64, every=10, iterations=5000, delay=20) + ["--slow-while", SLOW],
+        "ring": ring(bytes=1 << 20, iterations=400, every=2, delay=250) + ["--slow-while", SLOW]}
+
+
+def expected_of(work, app, ranks):
+    """What an uninterrupted run prints, on one node."""
+    return work.run_on(["n1"], APPS[app], ranks=ranks).wait()
+
+
+def checkpointed(work, app, hosts, ranks, times=1, **more):
+    """A job that takes its time, with so many checkpoints at random moments."""
+    work.file(SLOW)
+    job = work.run_on(hosts, APPS[app], ranks=ranks, keep=2, **more).started()
+    job.wait_for("iteration")
+    for _ in range(times):
+        time.sleep(work.random.uniform(0, 0.1))
+        taken = job.checkpoint()
+    return job, taken
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -62,29 +79,24 @@ def test_all_nodes_die(work, app, shape):
     """Checkpoints at random moments, then the power of all nodes is cut; then on other nodes, on half of them, on one."""
     nodes, each = SHAPES[shape]
     ranks = nodes * each
-    expected = work.run_on(["n1"], APPS[app](0), ranks=ranks).wait()
-    job = work.run_on(NODES[:nodes], APPS[app](20), ranks=ranks, keep=2).started()
-    for _ in range(CHECKPOINTS):
-        time.sleep(work.random.uniform(0, 0.1))
-        taken = job.checkpoint()
+    expected = expected_of(work, app, ranks)
+    job, taken = checkpointed(work, app, NODES[:nodes], ranks, CHECKPOINTS)
     assert work.epochs(job.name) == [taken["epoch"] - 1, taken["epoch"]]
+    out = job.out[:work.stdout_before(taken["path"])]
     for node in NODES[:nodes]:
         work.cluster.kill(node)
     job.process.wait(30)
-    work.node = NODES[-1]
-    out = job.out[:work.stdout_before(taken["path"])]
     for node in NODES[:nodes]:
         work.cluster.start(node)
 
     others = (NODES[nodes:] + NODES)[:nodes][::-1]
     for hosts in (others, NODES[:max(nodes // 2, 1)], ["n3"]):
-        again = work.restart_on(hosts, job.name).started()
         work.node = hosts[0]  # where the job's lead is
+        again = work.restart_on(hosts, job.name).started()
         assert {rank["node"] for rank in again.status()["rank"]} == set(hosts)
         taken = again.checkpoint("--stop")
         again.wait(status=STOPPED)
         assert work.tentative(work.path) == []
         out += again.out
-    last = work.restart_on(NODES[:nodes], job.name)
-    work.node = "n1"
-    assert out + last.wait() == expected
+    work.seen(work.inside / SLOW).unlink()
+    assert out + work.restart_on(NODES[:nodes], job.name).wait() == expected
