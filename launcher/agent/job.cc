@@ -78,6 +78,8 @@ Result<statefile::Store> Job::store() {
     auto lock = store->lock();
     if (!lock) return fail(lock.error());
     store_lock_ = std::move(*lock);
+    // What an earlier run of the job left when it died.
+    if (auto r = store->sweep(); !r) log::warning(r.error().line());
   }
   return store;
 }

@@ -65,7 +65,7 @@ class Job {
   const std::vector<Seat>& seats() const { return seats_; }
   std::string directory() const;  // of its checkpoints
 
-  // Opens the store on first use and holds its lock from then on.  Acts as the user.
+  // Opens the store on first use, holds its lock from then on, and sweeps it.  Acts as the user.
   Result<statefile::Store> store();
 
   void kill(const std::string& reason, int status);  // ends the job through its supervisors

@@ -167,9 +167,14 @@ Task<Result<int>> Life::life(std::string checkpoint, const statefile::Manifest* 
                   .policy = job_.policy(),
                   .tunnel = {},
                   .checkpoint = checkpoint,
+                  .dumped = {},
                   .record = {}};
     if (vni) spec.tunnel.emplace(Tunnel{.vni = vni, .local = {}, .ports = {}});
-    if (dumped) spec.record = dumped->containers[index];
+    if (dumped) {
+      spec.record = dumped->containers[index];
+      spec.dumped = *dumped;
+      spec.dumped.containers.clear();
+    }
     return around_.make(std::move(spec), job_.seats()[index], std::move(events));
   });
   Result<std::string> hello;

@@ -171,7 +171,7 @@ Task<Result<std::string>> Making::await(Worker worker, Deadline deadline,
 
 Result<> Making::prepare() {
   const auto& record = *part_.spec().record;
-  statefile::Manifest dumped = part_.about();
+  statefile::Manifest dumped = part_.spec().dumped;
   dumped.containers = {record};
   if (auto r = fit_to_continue(dumped); !r) return r;
   const uint64_t bytes = size_of_images(record);

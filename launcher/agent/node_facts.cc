@@ -90,6 +90,19 @@ std::vector<statefile::RankRecord> rank_records(const std::vector<int32_t>& pids
   return ranks;
 }
 
+std::set<int32_t> alive_inside(const std::vector<pid_t>& processes) {
+  std::set<int32_t> alive;
+  for (const pid_t process : processes) {
+    const auto status = read_file("/proc/" + std::to_string(process) + "/status");
+    if (!status) continue;
+    const std::string state = field(*status, "State");
+    const auto inside = words(field(*status, "NSpid"));
+    if (!inside.empty() && !state.starts_with('Z') && !state.starts_with('X'))
+      alive.insert(std::atoi(inside.back().c_str()));
+  }
+  return alive;
+}
+
 Result<> cpu_can_run(const statefile::CpuRecord& dumped, const statefile::CpuRecord& here) {
   std::vector<std::string> missing;
   std::set_difference(dumped.flags.begin(), dumped.flags.end(), here.flags.begin(),

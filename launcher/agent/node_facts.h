@@ -1,6 +1,8 @@
 // What this node is, as checkpoints record it and restarts compare it.
 #pragma once
 
+#include <set>
+
 #include "common/error.h"
 #include "criu-glue/statefile/record.h"
 
@@ -15,6 +17,10 @@ std::string machine();  // "x86_64"
 // `processes` all processes of the container as seen from here.
 std::vector<statefile::RankRecord> rank_records(const std::vector<int32_t>& pids,
                                                 const std::vector<pid_t>& processes);
+
+// Of these processes, as seen from here, the pids inside their container of those that have not
+// ended (zombies have).
+std::set<int32_t> alive_inside(const std::vector<pid_t>& processes);
 
 // Whether processes dumped there can go on here: machine, CPU flags, mounts.  kUnfit names what is
 // missing.

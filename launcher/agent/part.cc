@@ -13,6 +13,7 @@
 
 #include "common/log.h"
 #include "common/paths.h"
+#include "launcher/agent/node_facts.h"
 
 namespace stillpoint::agent {
 
@@ -128,6 +129,15 @@ Task<Result<>> Part::start(const link::Start& start) {
   co_return Result<>();
 }
 
+// Those that ran here once stay known: 0, when they have ended.
+void Part::know_ranks() {
+  if (rank_pids_.empty()) rank_pids_.assign(static_cast<size_t>(about().ranks), -1);
+  if (spec_.record)
+    for (const auto& rank : spec_.record->ranks)
+      if (rank.rank < rank_pids_.size()) rank_pids_[rank.rank] = 0;
+  for (int32_t& pid : rank_pids_) pid = std::min(pid, 0);
+}
+
 void Part::on_message(const link::FromSupervisor& m) {
   if (m.has_output()) {
     if (m.output().number() < output_taken_) return;  // sent again on a new link
@@ -136,13 +146,17 @@ void Part::on_message(const link::FromSupervisor& m) {
   } else if (m.has_stdin_taken()) {
     on_news_(m);
   } else if (m.has_started() || m.has_state()) {
-    rank_pids_.assign(static_cast<size_t>(about().ranks), -1);
+    know_ranks();
     for (int i = 0; i < std::min(m.started().pids_size(), m.started().ranks_size()); i++)
       if (m.started().ranks(i) < rank_pids_.size())
         rank_pids_[m.started().ranks(i)] = m.started().pids(i);
     for (const auto& rank : m.state().ranks())
       if (rank.rank() < rank_pids_.size()) rank_pids_[rank.rank()] = rank.pid();
     rank_news_.set();
+  } else if (m.has_parked()) {
+    parked_pids_.assign(m.parked().running().begin(), m.parked().running().end());
+    ending_ = !m.parked().parked();
+    if (ending_) parked_.set();
   } else if (m.has_start_failed()) {
     start_error_.emplace(static_cast<ErrorKind>(m.start_failed().status()),
                          m.start_failed().reason());
@@ -181,8 +195,23 @@ Task<Result<>> Part::park() {
     parking_ = false;
     co_return fail(ErrorKind::kTimeout, "the supervisor did not close its link within 30 s");
   }
+  if (std::exchange(ending_, false)) {
+    parking_ = false;
+    co_return fail(ErrorKind::kNotFound, "the job is about to end");
+  }
   session_.close();
   co_return Result<>();
+}
+
+Result<> Part::check_alive() const {
+  auto processes = cgroup_->processes();
+  if (!processes) return fail(processes.error());
+  const auto alive = alive_inside(*processes);
+  for (const int32_t pid : parked_pids_)
+    if (!alive.contains(pid))
+      return fail(ErrorKind::kBusy, "a rank (process " + std::to_string(pid) +
+                                        " of the container) ended while the checkpoint was taken");
+  return {};
 }
 
 Task<Result<>> Part::reopen() {

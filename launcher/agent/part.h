@@ -41,8 +41,9 @@ struct PartSpec {
   CheckpointPolicy policy;
   std::optional<Tunnel> tunnel;
 
-  // Of a restart: whence, and the container as it was.
+  // Of a restart: whence, the job's facts then, and the container as it was.
   std::string checkpoint;  // the epoch's directory
+  statefile::Manifest dumped;
   std::optional<statefile::ContainerRecord> record;
 };
 
@@ -73,7 +74,10 @@ class Part {
   const std::vector<int32_t>& rank_pids() const { return rank_pids_; }  // by rank; -1: not here
 
   Task<Result<>> start(const link::Start& start);  // the first link, and the ranks
-  Task<Result<>> park();    // the supervisor closes the link and waits
+  // The supervisor closes the link and waits.  kNotFound: the job is on its way to its end.
+  Task<Result<>> park();
+  // kBusy if one of the ranks that ran when it parked does so no more: a copy of them would fail.
+  Result<> check_alive() const;
   Task<Result<>> reopen();  // after a park, after a restore
   // From the lead.  Signals are kept while the link is closed; a Kill that finds it closed ends
   // the container.
@@ -88,6 +92,7 @@ class Part {
   Part(asio::io_context& io, PartSpec spec, OnNews on_news, JobClaim claim, Guard guard);
   Result<> make_ground();  // cgroup and staging
   void on_message(const link::FromSupervisor& message);
+  void know_ranks();
   void on_lost(const Error& error);
   Task<Result<link::Hello>> open_link(Deadline deadline);
   Task<> relink();
@@ -107,11 +112,13 @@ class Part {
   uint64_t network_inode_ = 0;
   std::string network_key_;
   std::vector<int32_t> rank_pids_;
+  std::vector<int32_t> parked_pids_;  // of the ranks that ran at the park
 
   Session session_;
   uint64_t output_taken_ = 0;  // number of the next record to be passed on
   Event parked_, init_gone_, rank_news_;
   bool parking_ = false;  // the link is closed on purpose
+  bool ending_ = false;   // the supervisor would not park
   bool ended_ = false;    // and the lead has been told
   std::vector<int> kept_signals_;
   std::optional<Error> start_error_;

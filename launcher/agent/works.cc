@@ -189,6 +189,7 @@ Task<Result<>> Works::freeze() {
 }
 
 Result<> Works::look() {
+  if (auto r = part_.check_alive(); !r) return r;
   auto processes = part_.cgroup().processes();
   if (!processes) return fail(processes.error());
   auto survey = criu::survey(part_.init_pid(), *processes);
@@ -285,6 +286,8 @@ Task<Result<>> Works::dump() {
         log::warning(out.error().line());
     co_return fail(version.error());
   }
+  // A rank that was killed meanwhile may be dead in the dump, and would end a restarted job.
+  if (auto r = part_.check_alive(); !r) co_return r;
   attempt_->packed.criu_version = *version;
   attempt_->packed.times.dump = count_since(start);
   co_return Result<>();

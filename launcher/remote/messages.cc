@@ -113,7 +113,9 @@ job::PartOfJob to_wire(const agent::PartSpec& spec) {
   *wire.mutable_policy() = to_wire(spec.policy);
   if (spec.tunnel) wire.set_vni(spec.tunnel->vni);
   wire.set_checkpoint(spec.checkpoint);
-  if (spec.record) wire.set_record(statefile::to_json(*spec.record));
+  if (!spec.record) return wire;
+  wire.set_record(statefile::to_json(*spec.record));
+  wire.set_dumped(statefile::to_json(spec.dumped));
   return wire;
 }
 
@@ -132,12 +134,16 @@ Result<agent::PartSpec> part_from(const job::PartOfJob& wire, const Config& conf
                        .policy = std::move(*policy),
                        .tunnel = {},
                        .checkpoint = wire.checkpoint(),
+                       .dumped = {},
                        .record = {}};
   if (wire.vni())
     spec.tunnel =
         agent::Tunnel{wire.vni(), address, {config.first_tunnel_port, config.last_tunnel_port}};
   if (wire.record().empty()) return spec;
   if (auto r = check_absolute(spec.checkpoint, "the checkpoint"); !r) return fail(r.error());
+  auto dumped = statefile::facts_from_json(wire.dumped());
+  if (!dumped) return fail(dumped.error());
+  spec.dumped = std::move(*dumped);
   auto record = statefile::container_from_json(wire.record());
   if (!record) return fail(record.error());
   spec.record = std::move(*record);

@@ -88,6 +88,7 @@ class Job {
 
   bool settling() const { return phase_ == Phase::kSettling; }
   bool began() const { return phase_ != Phase::kIdle; }
+  bool failing() const { return cause_.has_value(); }  // or ended on purpose
   bool has_ended() const { return phase_ == Phase::kEnded; }
   const std::vector<Rank>& ranks() const { return ranks_; }
   const Rank* rank(uint32_t number) const;   // none: not of this node

@@ -117,11 +117,18 @@ Result<> Supervisor::take_signal(int number) {
   return {};
 }
 
+// Behind the news of ranks that have ended by now.
 void Supervisor::park() {
-  link::FromSupervisor message;
-  message.mutable_parked()->set_parked(true);
-  link_.send(message);
-  link_.close_when_sent();
+  reap();
+  asio::post(loop_, [this] {
+    link::FromSupervisor message;
+    auto& parked = *message.mutable_parked();
+    parked.set_parked(!job_.failing());
+    for (const Job::Rank& rank : job_.ranks())
+      if (rank.running) parked.add_running(rank.pid);
+    link_.send(message);
+    if (parked.parked()) link_.close_when_sent();
+  });
 }
 
 void Supervisor::send_state() {
