@@ -12,6 +12,14 @@ TEST(JobName, OnlyPlainWords) {
   EXPECT_FALSE(check_job_name(std::string(65, 'a')));
 }
 
+TEST(PartName, LeadsBackToItsJob) {
+  EXPECT_EQ(part_name("heat2d-1", 0), "heat2d-1@0");
+  EXPECT_EQ(part_name("a", 4294967295), "a@4294967295");
+  EXPECT_EQ(job_of(part_name("heat2d-1", 12)), "heat2d-1");
+  EXPECT_EQ(job_of("heat2d-1"), "heat2d-1");
+  EXPECT_FALSE(check_job_name(part_name("a", 1)));  // so no job can have the name of a part
+}
+
 TEST(Epoch, OnlyItsOwnSpelling) {
   EXPECT_EQ(epoch_of("12"), 12u);
   for (const char* bad : {"", "0", "012", "1a", "-1", "latest", "1.tentative"})

@@ -41,6 +41,39 @@ TEST(Event, DeadlineEndsTheWaitOfOneAlone) {
   EXPECT_EQ(outcomes, (std::vector<bool>{false, true}));
 }
 
+TEST(ForAll, RunsAllAtOnceAndReturnsWhenTheLastHasEnded) {
+  asio::io_context io;
+  std::vector<std::string> log;
+  Event go(io.get_executor());
+  const auto each = [&](size_t i) -> Task<> {
+    log.push_back("begin " + std::to_string(i));
+    if (i == 1) {
+      co_await go.wait();
+      log.push_back("end 1");
+    }
+    if (i == 2) go.set();  // for which 1 waits
+  };
+  const auto all = [&]() -> Task<> {
+    co_await for_all(io.get_executor(), 3, each);
+    log.push_back("over");
+  };
+  asio::co_spawn(io, all(), asio::detached);
+  io.run();
+  EXPECT_EQ(log, (std::vector<std::string>{"begin 0", "begin 1", "begin 2", "end 1", "over"}));
+}
+
+TEST(ForAll, OfNoneIsOver) {
+  asio::io_context io;
+  bool over = false;
+  const auto none = [&]() -> Task<> {
+    co_await for_all(io.get_executor(), 0, [](size_t) -> Task<> { co_return; });
+    over = true;
+  };
+  asio::co_spawn(io, none(), asio::detached);
+  io.run();
+  EXPECT_TRUE(over);
+}
+
 TEST(Ticker, TicksWhileItLivesAndNotAfter) {
   asio::io_context io;
   int ticks = 0;

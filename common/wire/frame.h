@@ -12,7 +12,7 @@
 
 namespace stillpoint::wire {
 
-inline constexpr size_t kMostFrameBytes = 1 << 20;
+inline constexpr size_t kMostFrameBytes = 4 << 20;
 
 std::string frame(std::string_view payload);
 

@@ -109,6 +109,34 @@ TEST_F(CgroupTest, AnEmptyOneIsTakenOverAndABusyOneIsNot) {
   EXPECT_EQ(second.error().kind(), ErrorKind::kBusy);
 }
 
+TEST_F(CgroupTest, ExpelsWhoIsNotInTheContainer) {
+  auto maker = fork_child([&] {  // as who makes a container from inside of its cgroup
+    if (!group_->join() || ::unshare(CLONE_NEWPID) != 0) return 1;
+    auto init = fork_child([] { return ::pause(); });
+    return init ? ::pause() : 1;
+  });
+  ASSERT_TRUE(maker);
+  std::vector<pid_t> inside;
+  for (const auto deadline = Deadline::in(10s); inside.size() < 2 && !deadline.passed();
+       ::poll(nullptr, 0, 1))
+    inside = *group_->processes();
+  std::erase(inside, maker->pid());
+  ASSERT_EQ(inside.size(), 1u);
+  const pid_t init = inside[0];
+  auto expelled = group_->expel_others(init);
+  ASSERT_TRUE(expelled) << expelled.error().line();
+  EXPECT_THAT(*group_->processes(), ElementsAre(init));
+  EXPECT_TRUE(group_->expel_others(init));
+  auto above = Cgroup::at(group_->path().substr(0, group_->path().rfind('/')));
+  ASSERT_TRUE(above);
+  EXPECT_THAT(*above->processes(), testing::Contains(maker->pid()));
+  maker->kill();
+  ASSERT_TRUE(group_->destroy(Deadline::in(10s)));
+  auto gone = group_->expel_others(init);
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().kind(), ErrorKind::kNotFound);
+}
+
 // A process that waits inside the kernel for a page that never comes cannot be frozen.
 int stuck_in_the_kernel(const Cgroup& group, int ready) {
   const size_t size = static_cast<size_t>(::sysconf(_SC_PAGESIZE));

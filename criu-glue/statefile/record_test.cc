@@ -47,6 +47,56 @@ TEST(Record, OneContainerSurvivesJson) {
   EXPECT_EQ(to_json(*back), to_json(c));
 }
 
+TEST(Record, WhatWasInFlightSurvivesJson) {
+  ContainerRecord c = full_manifest().containers[0];
+  c.in_flight = {.connections = 12, .bytes = 3456, .closed_windows = 7};
+  auto back = container_from_json(to_json(c));
+  ASSERT_TRUE(back) << back.error().line();
+  EXPECT_EQ(back->in_flight.connections, 12u);
+  EXPECT_EQ(back->in_flight.bytes, 3456u);
+  EXPECT_EQ(back->in_flight.closed_windows, 7u);
+  for (const char* field : {"connections", "bytes", "closed_windows"}) {
+    auto json = ordered_json::parse(to_json(c));
+    json["in_flight"].erase(field);
+    auto less = container_from_json(json.dump());
+    ASSERT_FALSE(less) << field;
+    EXPECT_THAT(less.error().what(), testing::HasSubstr(std::string("in_flight.") + field));
+  }
+}
+
+// A job that has no checkpoint yet has facts all the same.
+TEST(Record, FactsNeedNoContainersAndNoEpoch) {
+  Manifest m = full_manifest();
+  m.epoch = 0;
+  m.containers.clear();
+  const std::string text = to_json(m);
+  auto facts = facts_from_json(text);
+  ASSERT_TRUE(facts) << facts.error().line();
+  EXPECT_EQ(to_json(*facts), text);
+  EXPECT_FALSE(manifest_from_json(text));
+}
+
+TEST(Record, FactsAreCheckedAndContainersAreLeftOut) {
+  auto json = ordered_json::parse(to_json(full_manifest()));
+  auto facts = facts_from_json(json.dump());
+  ASSERT_TRUE(facts) << facts.error().line();
+  EXPECT_TRUE(facts->containers.empty());
+  json["containers"] = "whatever they are";
+  EXPECT_TRUE(facts_from_json(json.dump()));
+  json.erase("containers");
+  ASSERT_TRUE(facts_from_json(json.dump()));
+  const auto whole = json;
+  for (const auto& [key, value] : whole.items()) {
+    auto less = whole;
+    less.erase(key);
+    auto result = facts_from_json(less.dump());
+    ASSERT_FALSE(result) << key;
+    EXPECT_EQ(result.error().kind(), ErrorKind::kDamaged);
+  }
+  json["job"] = "ring@1";
+  EXPECT_FALSE(facts_from_json(json.dump()));
+}
+
 TEST(Record, KeepsBytesThatAreNotUtf8) {
   Manifest m = full_manifest();
   m.argv = {"\xff\xfe", "caf\xc3\xa9", "tab\there\n"};

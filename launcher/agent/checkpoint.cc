@@ -58,6 +58,7 @@ Task<Result<CheckpointOutcome>> Checkpointer::take(bool stop, ProgressSink& sink
 Task<Result<CheckpointOutcome>> Checkpointer::attempt(bool stop) {
   const auto started = Clock::now();
   job_.set_phase("preparing a checkpoint");
+  output_held_ = false;
   auto store = job_.store();
   if (!store) co_return fail(store.error());
   store_ = std::move(*store);
@@ -67,11 +68,10 @@ Task<Result<CheckpointOutcome>> Checkpointer::attempt(bool stop) {
     co_await discard(*epoch);
     co_return fail(ErrorKind::kNotFound, "the job has ended");
   }
-  job_.conductor().set_handlers(
-      {.before = [this](const auto& command) { return before(command); },
-       .details = {},
-       .commit = [this](uint64_t which) { return commit(which); },
-       .discard = [this](uint64_t which) { return discard(which); }});
+  job_.conductor().set_handlers({.before = [this](const auto& command) { return before(command); },
+                                 .details = {},
+                                 .commit = [this](uint64_t which) { return commit(which); },
+                                 .discard = [this](uint64_t which) { return discard(which); }});
   auto report = co_await job_.conductor().perform({Operation::kCheckpoint, *epoch, stop});
   if (!report) {
     co_await discard(*epoch);
@@ -110,7 +110,7 @@ Task<Result<uint64_t>> Checkpointer::begin_epoch(statefile::Store& store) {
 Task<> Checkpointer::before(const coordinator::Command& command) {
   if (command.step == Step::kFreeze) {
     job_.set_phase("dumping");
-    held_ = Clock::now();
+    if (!std::exchange(output_held_, true)) held_ = Clock::now();  // commands are repeated
     auto held = co_await job_.front().hold();
     if (!held) co_return job_.conductor().cancel(held.error());
     written_ = *held;

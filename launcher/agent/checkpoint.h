@@ -60,7 +60,7 @@ class Checkpointer {
   WrittenBytes written_;          // when its output was held
   uint64_t tried_ = 0;            // the last epoch that was begun
   Clock::time_point held_{};
-  bool cancelled_ = false;
+  bool cancelled_ = false, output_held_ = false;
   uint64_t last_epoch_ = 0;
   std::string last_created_, last_failure_;
   Milliseconds last_stop_{0};

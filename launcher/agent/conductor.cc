@@ -15,12 +15,15 @@ Conductor::Conductor(const asio::any_io_executor& executor, std::vector<std::str
       over_(executor) {}
 
 Task<Result<coordinator::Report>> Conductor::perform(coordinator::Request request) {
+  if (performing_) co_return fail(ErrorKind::kBusy, "the job is still busy with something else");
   report_.reset();
   over_.reset();
   auto begun = coordinator_.begin(request, machine_time());
   if (!begun) co_return fail(begun.error());
+  performing_ = true;
   act(*begun);
   co_await over_.wait();
+  performing_ = false;
   co_return *report_;
 }
 
@@ -57,8 +60,7 @@ Task<> Conductor::send(coordinator::Send what) {
   if (handlers_.before) co_await handlers_.before(what.command);
   for (const coordinator::MemberId member : what.to)
     (*members_)[member]->command(
-        what.command,
-        handlers_.details ? handlers_.details(member, what.command) : std::string());
+        what.command, handlers_.details ? handlers_.details(member, what.command) : std::string());
 }
 
 Task<> Conductor::commit(coordinator::Commit what) {

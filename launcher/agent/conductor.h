@@ -64,6 +64,7 @@ class Conductor {
   asio::steady_timer timer_;
   Event over_;
   std::optional<coordinator::Report> report_;
+  bool performing_ = false;
   unsigned discarding_ = 0;
 };
 

@@ -106,7 +106,8 @@ MemberEvents Job::events_of(uint32_t i) {
           .lost =
               [this, i](const Error& why) {
                 conductor_.lost(i, why);
-                const std::string reason = why.during("node " + seats_[i].node + " was lost").line();
+                const std::string reason =
+                    why.during("node " + seats_[i].node + " was lost").line();
                 if (!members_[i].ended && !ended()) kill(reason, static_cast<int>(why.kind()));
                 member_ended(i, static_cast<int>(why.kind()), reason);
               }};
@@ -144,12 +145,11 @@ Task<Result<RestartTimes>> Job::restart(uint64_t epoch) {
 }
 
 Task<Result<coordinator::Report>> Job::perform(coordinator::Request request) {
-  conductor_.set_handlers({.before = {},
-                           .details = [this](auto member, const auto& command) {
-                             return details(member, command);
-                           },
-                           .commit = {},
-                           .discard = {}});
+  conductor_.set_handlers(
+      {.before = {},
+       .details = [this](auto member, const auto& command) { return details(member, command); },
+       .commit = {},
+       .discard = {}});
   beginning_ = true;
   auto report = co_await conductor_.perform(request);
   beginning_ = false;
@@ -261,8 +261,8 @@ FrontEndEvents Job::front_events() {
 void Job::on_signal(int number) {
   const bool ends = number == SIGINT || number == SIGTERM || number == SIGHUP;
   if (beginning_ && ends)
-    return conductor_.cancel(Error(static_cast<ErrorKind>(128 + number),
-                                   "ended by signal " + std::to_string(number)));
+    return conductor_.cancel(
+        Error(static_cast<ErrorKind>(128 + number), "ended by signal " + std::to_string(number)));
   if (number == SIGINT || number == SIGTERM) interrupts_++;
   if (interrupts_ < 2 || (number != SIGINT && number != SIGTERM)) {
     auto m = message();

@@ -23,8 +23,8 @@ namespace stillpoint::agent {
 
 // Where a member is to be, and which ranks it has.
 struct Seat {
-  std::string node;  // as the user named it; empty: this one, which needs no name
-  std::string host;  // as the node calls itself; known once the member is there
+  std::string node;             // as the user named it; empty: this one, which needs no name
+  std::string host;             // as the node calls itself; known once the member is there
   std::vector<uint32_t> ranks;  // ascending
 };
 

@@ -83,9 +83,9 @@ class Part {
   // the container.
   void tell(const link::ToSupervisor& message);
 
-  Task<> leave();     // the supervisor is let go
-  Task<> destroy();   // the container goes as it is, frozen or not, and is not said to have ended
-  void kill();        // the same, for those that cannot wait
+  Task<> leave();    // the supervisor is let go
+  Task<> destroy();  // the container goes as it is, frozen or not, and is not said to have ended
+  void kill();       // the same, for those that cannot wait
   bool gone() const { return init_gone_.is_set(); }
 
  private:

@@ -52,9 +52,9 @@ Result<std::vector<job::Host>> from_file(const std::string& path) {
     std::string name, slots, more;
     words >> name >> slots >> more;
     if (name.empty()) continue;
-    const bool good = more.empty() && (slots.empty() || slots.starts_with("slots="));
-    auto one = host(name, slots.empty() ? "" : slots.substr(6));
-    if (!good || !one || slots == "slots=")
+    const bool counted = slots.starts_with("slots=") && slots.size() > 6;
+    auto one = host(name, counted ? slots.substr(6) : "");
+    if (!one || !more.empty() || !(counted || slots.empty()))
       return fail(ErrorKind::kUsage,
                   path + ", line " + std::to_string(number) + ": '" + line + "' is no host",
                   "write a line as: node7 slots=4");

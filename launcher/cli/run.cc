@@ -22,14 +22,15 @@ namespace {
 constexpr uint64_t kMostRanks = 65536;
 
 CommandLine command_line() {
-  CommandLine line("run [options] [--] PROGRAM [ARGUMENTS...]",
-                   "Starts PROGRAM with N ranks in a container on this node, or in one on each of the\n"
-                   "named nodes.  Standard input goes "
-                   "to rank 0, output of all\n"
-                   "ranks comes back; the exit status is that of the first rank that failed (128 + "
-                   "signal), 0 if none did,\n"
-                   "and 85 if the job was stopped at a checkpoint.  On this node alone it needs root "
-                   "(sudo), and the ranks run as\nthe user who called; with --hosts it needs none.\n");
+  CommandLine line(
+      "run [options] [--] PROGRAM [ARGUMENTS...]",
+      "Starts PROGRAM with N ranks in a container on this node, or in one on each of the\n"
+      "named nodes.  Standard input goes "
+      "to rank 0, output of all\n"
+      "ranks comes back; the exit status is that of the first rank that failed (128 + "
+      "signal), 0 if none did,\n"
+      "and 85 if the job was stopped at a checkpoint.  On this node alone it needs root "
+      "(sudo), and the ranks run as\nthe user who called; with --hosts it needs none.\n");
   line.options.add_options()(",n", po::value<std::string>()->value_name("N"),
                              "number of ranks (default: 1)")(
       "np", po::value<std::string>()->value_name("N"), "the same")(
@@ -114,7 +115,8 @@ Result<agent::RunRequest> request_from(const Parsed& parsed) {
   auto ranks = ranks_from(parsed);
   if (!ranks) return fail(ranks.error());
   request.ranks = *ranks;
-  request.job = parsed.has("name") ? parsed.text("name") : default_name(request.argv[0], names_hosts(parsed));
+  request.job =
+      parsed.has("name") ? parsed.text("name") : default_name(request.argv[0], names_hosts(parsed));
   if (auto r = paths::check_job_name(request.job); !r) return fail(r.error());
   auto policy = policy_from(parsed);
   if (!policy) return fail(policy.error());

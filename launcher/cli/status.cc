@@ -28,8 +28,11 @@ CommandLine command_line() {
 json to_json(const control::StatusReply& s) {
   json ranks = json::array();
   for (const auto& r : s.rank())
-    ranks.push_back(
-        {{"rank", r.rank()}, {"node", r.node()}, {"pid", r.pid()}, {"program", r.program()}, {"memory", r.memory()}});
+    ranks.push_back({{"rank", r.rank()},
+                     {"node", r.node()},
+                     {"pid", r.pid()},
+                     {"program", r.program()},
+                     {"memory", r.memory()}});
   return {{"job", s.job()},
           {"user", s.user()},
           {"phase", s.phase()},
@@ -107,7 +110,7 @@ Result<int> status_command(const Arguments& arguments) {
   if (parsed->has("json")) {
     json all = json::array();
     for (const auto& s : jobs) all.push_back(to_json(s));
-    std::cout << json{{"jobs", all}}.dump(2) << '\n';
+    std::cout << json{{"jobs", all}}.dump(2, ' ', false, json::error_handler_t::replace) << '\n';
   } else if (wanted.empty()) {
     print_overview(jobs);
   } else {

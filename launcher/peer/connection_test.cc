@@ -55,7 +55,8 @@ TEST_F(Channel, MessagesArriveInOrderBothWays) {
     for (int i = 0; i < 8; i++) EXPECT_TRUE(words(*there_) == std::to_string(i) + large);
     EXPECT_EQ(words(*here_), "back");
   }
-  EXPECT_EQ(send(*here_, text(std::string(1 << 20, 'x'))).error().kind(), ErrorKind::kInternal);
+  EXPECT_EQ(send(*here_, text(std::string(wire::kMostFrameBytes, 'x'))).error().kind(),
+            ErrorKind::kInternal);
 }
 
 TEST_F(Channel, ReceiveEndsAtItsDeadlineAndTheConnectionGoesOn) {

@@ -9,6 +9,7 @@ namespace stillpoint::peer {
 namespace {
 // The connection itself gives a peer up that takes nothing for node_timeout.
 constexpr auto kSendWait = std::chrono::hours(1);
+constexpr auto kLastWords = std::chrono::seconds(1);
 }  // namespace
 
 // Shared with the loop, which may end after the box has gone.
@@ -51,6 +52,7 @@ Task<> Outbox::send_loop(std::shared_ptr<State> state) {
     if (sent || state->over) continue;
     state->over = true;
     state->failed(sent.error());
+    (void)co_await state->connection->close(Deadline::in(kLastWords));
   }
   state->sending = false;
   state->idle.set();

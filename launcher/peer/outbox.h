@@ -13,7 +13,8 @@ namespace stillpoint::peer {
 
 class Outbox {
  public:
-  // `failed`: once, where sending failed; what is put in afterwards goes nowhere.
+  // `failed`: once, where sending failed, which also ends the connection (else the peer would wait
+  // for what was not sent); what is put in afterwards goes nowhere.
   Outbox(const asio::any_io_executor& executor, std::shared_ptr<Connection> connection,
          std::function<void(const Error&)> failed);
   ~Outbox();

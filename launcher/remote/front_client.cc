@@ -42,6 +42,7 @@ class FrontClient {
   agent::Terminal terminal_;
   std::shared_ptr<peer::Connection> connection_;
   std::optional<peer::Outbox> outbox_;
+  std::optional<Error> unsent_;
   bool serving_ = false;
   std::optional<Result<int>> finished_;
 };
@@ -87,14 +88,14 @@ Task<Result<int>> FrontClient::live(std::string node, job::LeadJob request, Conf
       co_await peer::call(node, config.port, std::move(options), Deadline::in(kCallTime));
   if (!connection) co_return fail(connection.error());
   connection_ = std::move(*connection);
-  outbox_.emplace(io_.get_executor(), connection_, [](const Error&) {});  // the reader tells
+  outbox_.emplace(io_.get_executor(), connection_, [this](const Error& why) { unsent_ = why; });
   peer::Message ask;
   *ask.mutable_request()->mutable_lead() = std::move(request);
   outbox_->put(std::move(ask));
   while (!finished_) {
     auto message = co_await connection_->receive(Deadline::in(kWhile));
     if (!message && message.error().kind() == ErrorKind::kTimeout) continue;
-    if (!message) co_return fail(message.error().during("the job's lead"));
+    if (!message) co_return fail(unsent_.value_or(message.error()).during("the job's lead"));
     if (!*message) co_return fail(ErrorKind::kIo, "the job's lead on " + node + " has ended");
     if ((*message)->has_reply() && (*message)->reply().has_failure())
       co_return fail(peer::error_of((*message)->reply().failure()).during(node));

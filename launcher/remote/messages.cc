@@ -73,8 +73,11 @@ job::Failure to_wire(const Error& error) {
   return wire;
 }
 
+// A kind is an exit status, also one of a job that a signal ended: never 0, nor what becomes 0.
 Error error_from(const job::Failure& wire) {
-  return Error(static_cast<ErrorKind>(wire.kind()), wire.what(), wire.remedy());
+  const bool good = wire.kind() > 0 && wire.kind() < 256;
+  return Error(good ? static_cast<ErrorKind>(wire.kind()) : ErrorKind::kProtocol, wire.what(),
+               wire.remedy());
 }
 
 job::Policy to_wire(const agent::CheckpointPolicy& policy) {

@@ -31,7 +31,7 @@ class PartProcess {
   PartProcess(asio::io_context& io, std::unique_ptr<peer::Connection> connection)
       : io_(io),
         connection_(std::move(connection)),
-        outbox_(io.get_executor(), connection_, [](const Error&) {}) {}
+        outbox_(io.get_executor(), connection_, [](const Error& why) { log::error(why); }) {}
 
   Task<int> live(job::PartOfJob request, Config config);
 
@@ -171,8 +171,7 @@ int run_part(peer::Released released, const job::PartOfJob& request, const Confi
   asio::io_context io(1);
   peer::ConnectionLimits limits;
   limits.node_timeout = config.node_timeout;
-  auto connection =
-      peer::Connection::resume(io.get_executor(), std::move(released), limits);
+  auto connection = peer::Connection::resume(io.get_executor(), std::move(released), limits);
   if (!connection) {
     log::error(connection.error());
     return connection.error().exit_status();

@@ -3,14 +3,15 @@
 _stillpoint_jobs() {
   local directory
   for directory in /run/stillpoint/jobs/*/; do
-    [ -d "$directory" ] && basename "$directory"
+    # "JOB@0" is a part of a job that is led elsewhere, or here under its own name.
+    [ -d "$directory" ] && [[ $directory != *@* ]] && basename "$directory"
   done
 }
 
 _stillpoint() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
   local commands='run checkpoint restart status list inspect verify check'
-  local keeping='--checkpoint-interval --checkpoint-dir --checkpoint-keep --staging --hold-limit --tag-output --user'
+  local keeping='--hosts --hostfile --checkpoint-interval --checkpoint-dir --checkpoint-keep --staging --hold-limit --tag-output --user'
   local options
   COMPREPLY=()
   if [ "${COMP_WORDS[0]##*/}" = stillrun ]; then
@@ -24,6 +25,10 @@ _stillpoint() {
       compopt -o filenames
       mapfile -t COMPREPLY < <(compgen -d -- "$word")
       return ;;
+    --hostfile)
+      compopt -o filenames
+      mapfile -t COMPREPLY < <(compgen -f -- "$word")
+      return ;;
     --checkpoint-interval)
       mapfile -t COMPREPLY < <(compgen -W '5m 15m 30m 1h 2h' -- "$word")
       return ;;
@@ -31,12 +36,15 @@ _stillpoint() {
       mapfile -t COMPREPLY < <(compgen -u -- "$word")
       return ;;
     --hosts)
-      mapfile -t COMPREPLY < <(compgen -A hostname -- "$word")
+      # The last of a list: what stands before it stays.
+      local before=''
+      [[ $word != *,* ]] || before=${word%,*},
+      mapfile -t COMPREPLY < <(compgen -P "$before" -A hostname -- "${word##*,}")
       return ;;
-    -n | --name | --checkpoint-keep | -x) return ;;
+    -n | --np | --name | --checkpoint-keep | -x) return ;;
   esac
   case $command in
-    run) options="-n --name $keeping -x --wdir --help" ;;
+    run) options="-n --np --name $keeping -x --wdir --help" ;;
     checkpoint) options='--stop --timeout --json --help' ;;
     restart) options="$keeping --help" ;;
     status | list | inspect) options='--json --help' ;;
