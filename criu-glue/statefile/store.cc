@@ -81,8 +81,12 @@ Result<Store> Store::open(const std::string& checkpoints, const std::string& job
 Result<Store> Store::open_existing(const std::string& job_directory) {
   auto directory = Directory::open(job_directory);
   if (!directory) return fail(directory.error().during("the directory of checkpoints"));
+  return at(job_directory);
+}
+
+Store Store::at(std::string job_directory) {
   Store store;
-  store.directory_ = job_directory;
+  store.directory_ = std::move(job_directory);
   return store;
 }
 

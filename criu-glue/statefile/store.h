@@ -21,6 +21,9 @@ class Store {
   // An existing job directory, whatever it is called.
   static Result<Store> open_existing(const std::string& job_directory);
 
+  // The same, not looked at.
+  static Store at(std::string job_directory);
+
   const std::string& directory() const { return directory_; }
 
   // Held by the agent while the job runs (flock; goes with the descriptor).  kBusy while another

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <csignal>
 
+#include "common/fd_passing.h"
 #include "common/log.h"
 #include "common/paths.h"
 #include "common/wire/job.pb.h"
@@ -22,6 +23,8 @@ namespace {
 
 constexpr auto kEndWait = 60s;  // from the first failure, or a kill, until all members have ended
 constexpr auto kLeaveWait = 30s;
+constexpr auto kStoreWait = 20s;
+constexpr const char* kNewLock = "locked";
 
 link::ToSupervisor message() {
   return {};
@@ -63,9 +66,27 @@ std::string Job::directory() const {
   return paths::job_directory(policy_.directory, about_.job, about_.step);
 }
 
+// A file system may refuse everybody but the user (FUSE), and may not answer: so in a worker, which
+// sends the lock's descriptor back.
 Result<statefile::Store> Job::store() {
-  auto acting = ActingAs::user(user_);
-  if (!acting) return fail(acting.error());
+  auto channel = make_socket_pair();
+  if (!channel) return fail(channel.error());
+  auto worker = Worker::start("opening the checkpoint directory", &user_,
+                              [&](Progress&) { return open_store(channel->second.get()); });
+  if (!worker) return fail(worker.error());
+  channel->second.reset();
+  auto opened = worker->finish(Deadline::in(kStoreWait));
+  if (!opened) return fail(opened.error());
+  if (*opened == kNewLock) {
+    auto lock = receive_fd(channel->first.get());
+    if (!lock) return fail(lock.error());
+    store_lock_ = std::move(*lock);
+  }
+  return statefile::Store::at(directory());
+}
+
+// As the user.
+Result<std::string> Job::open_store(int channel) const {
   // Made once.  One that vanishes later (unmounted, removed) is not made anew: what is kept there
   // would end up beside what was kept before.
   struct stat s{};
@@ -73,15 +94,13 @@ Result<statefile::Store> Job::store() {
     return fail(system_error("checkpoint directory " + policy_.directory, errno));
   auto store = statefile::Store::open(policy_.directory, about_.job, about_.step, true);
   if (!store) return fail(store.error().during("checkpoint directory"));
-  const bool held = store_lock_ && ::fstat(store_lock_.get(), &s) == 0 && s.st_nlink > 0;
-  if (!held) {
-    auto lock = store->lock();
-    if (!lock) return fail(lock.error());
-    store_lock_ = std::move(*lock);
-    // What an earlier run of the job left when it died.
-    if (auto r = store->sweep(); !r) log::warning(r.error().line());
-  }
-  return store;
+  if (store_lock_ && ::fstat(store_lock_.get(), &s) == 0 && s.st_nlink > 0) return std::string();
+  auto lock = store->lock();
+  if (!lock) return fail(lock.error());
+  // What an earlier run of the job left when it died.
+  if (auto r = store->sweep(); !r) log::warning(r.error().line());
+  if (auto r = send_fd(channel, lock->get()); !r) return fail(r.error());
+  return std::string(kNewLock);
 }
 
 // ---- the beginning

@@ -65,7 +65,8 @@ class Job {
   const std::vector<Seat>& seats() const { return seats_; }
   std::string directory() const;  // of its checkpoints
 
-  // Opens the store on first use, holds its lock from then on, and sweeps it.  Acts as the user.
+  // Opens the store on first use, holds its lock from then on, and sweeps it.  As the user; blocks
+  // for 20 s at most.
   Result<statefile::Store> store();
 
   void kill(const std::string& reason, int status);  // ends the job through its supervisors
@@ -90,6 +91,7 @@ class Job {
   std::string details(coordinator::MemberId member, const coordinator::Command& command) const;
   std::string far_ends() const;
   Task<Result<coordinator::Report>> perform(coordinator::Request request);
+  Result<std::string> open_store(int channel) const;
   void on_news(uint32_t member, const link::FromSupervisor& news);
   void on_progress(uint32_t member, const std::string& phase, WorkDone done);
   void on_signal(int number);

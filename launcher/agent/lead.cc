@@ -17,6 +17,7 @@ namespace stillpoint::agent {
 namespace {
 
 constexpr size_t kTokenBytes = 32;
+constexpr std::chrono::seconds kStoreWait{20};
 
 std::string draw(size_t bytes) {
   std::string random(bytes, '\0');
@@ -86,18 +87,20 @@ std::string size_text(const Job& job, uint32_t ranks) {
          (job.seats().size() > 1 ? " in " + counted(job.seats().size(), "container") : "");
 }
 
-// A job to be checkpointed is not started where it could not be; nor over the checkpoints of an
-// earlier run.
+// A job is not started over the checkpoints of an earlier run.
 Result<> check_store(Job& job) {
-  auto acting = ActingAs::user(job.user());
-  if (!acting) return fail(acting.error());
-  if (auto earlier = statefile::Store::open_existing(job.directory());
-      earlier && !earlier->epochs().empty())
-    return fail(
-        ErrorKind::kBusy,
-        job.directory() + " holds checkpoints of an earlier run of " + job.about().job,
-        "restart that run with `stillpoint restart`, choose another --name, or remove them");
-  return {};
+  auto worker = Worker::start(
+      "looking at the checkpoint directory", &job.user(), [&](Progress&) -> Result<std::string> {
+        const auto earlier = statefile::Store::open_existing(job.directory());
+        return std::string(earlier && !earlier->epochs().empty() ? "used" : "");
+      });
+  if (!worker) return fail(worker.error());
+  auto used = worker->finish(Deadline::in(kStoreWait));
+  if (!used) return fail(used.error());
+  if (used->empty()) return {};
+  return fail(ErrorKind::kBusy,
+              job.directory() + " holds checkpoints of an earlier run of " + job.about().job,
+              "restart that run with `stillpoint restart`, choose another --name, or remove them");
 }
 
 // Runs one coroutine of the job to its end on this thread.

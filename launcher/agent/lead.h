@@ -24,7 +24,8 @@ struct Surroundings {
 };
 
 // Starts a job, serves it, returns its exit status; an error if it could not be started.
-Result<int> lead_run(const Surroundings& around, const RunRequest& request, std::vector<Seat> seats);
+Result<int> lead_run(const Surroundings& around, const RunRequest& request,
+                     std::vector<Seat> seats);
 
 // The same from a checkpoint; one seat for each of its containers.
 Result<int> lead_restart(const Surroundings& around, const RestartRequest& request,

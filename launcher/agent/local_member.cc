@@ -27,17 +27,14 @@ Result<std::unique_ptr<LocalMember>> LocalMember::make(asio::io_context& io, Par
   std::unique_ptr<LocalMember> made(new LocalMember(std::move(events)));
   LocalMember* self = made.get();
   const coordinator::Limits limits = limits_of(spec.policy);
-  auto part = Part::prepare(io, std::move(spec), [self](const link::FromSupervisor& news) {
-    self->events_.news(news);
-  });
+  auto part = Part::prepare(io, std::move(spec),
+                            [self](const link::FromSupervisor& news) { self->events_.news(news); });
   if (!part) return fail(part.error());
   made->part_ = std::move(*part);
   made->works_ = std::make_unique<Works>(*made->part_, made->events_.progress);
-  made->driver_ =
-      std::make_unique<MemberDriver>(io.get_executor(), *made->works_, limits,
-                                     [self](const coordinator::Answer& answer) {
-                                       self->events_.answered(answer);
-                                     });
+  made->driver_ = std::make_unique<MemberDriver>(
+      io.get_executor(), *made->works_, limits,
+      [self](const coordinator::Answer& answer) { self->events_.answered(answer); });
   return made;
 }
 

@@ -21,10 +21,11 @@ namespace stillpoint::agent {
 
 class OutputRelay {
  public:
-  // `acknowledge(part, next)`: every record of that part below next is written out.  `reader_gone`: once, when nobody
-  // reads our standard output any more (a pipe that was closed).
+  // `acknowledge(part, next)`: every record of that part below next is written out.  `reader_gone`:
+  // once, when nobody reads our standard output any more (a pipe that was closed).
   OutputRelay(const asio::any_io_executor& executor, bool tag,
-              std::function<void(uint32_t, uint64_t)> acknowledge, std::function<void()> reader_gone);
+              std::function<void(uint32_t, uint64_t)> acknowledge,
+              std::function<void()> reader_gone);
 
   void take(uint32_t part, const link::Output& record);
   WrittenBytes acknowledged() const { return acknowledged_; }

@@ -45,8 +45,7 @@ Task<> Terminal::watch_signals() {
   signals.add(SIGUSR1);
   signals.add(SIGUSR2);
   for (;;) {
-    const auto [error, number] =
-        co_await signals.async_wait(asio::as_tuple(asio::use_awaitable));
+    const auto [error, number] = co_await signals.async_wait(asio::as_tuple(asio::use_awaitable));
     if (error) co_return;
     events_.signal(number);
   }

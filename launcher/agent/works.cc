@@ -310,8 +310,8 @@ Task<Result<>> Works::go() {
 // ---- in its back
 
 // The lead has made the epoch's directory and holds the lock of the store.
-Result<statefile::Store> Works::store() const {
-  return statefile::Store::open_existing(
+statefile::Store Works::store() const {
+  return statefile::Store::at(
       paths::job_directory(part_.policy().directory, part_.about().job, part_.about().step));
 }
 
@@ -319,8 +319,7 @@ Task<Result<std::string>> Works::pack() {
   const auto start = Clock::now();
   auto images = open_images(attempt_->staging);
   if (!images) co_return fail(images.error());
-  auto store = this->store();
-  if (!store) co_return fail(store.error());
+  const statefile::Store store = this->store();
   PackedContainer& packed = attempt_->packed;
   packed.image_bytes = images->bytes;
   packed.record.statefile = paths::statefile(packed.record.index);
@@ -331,7 +330,7 @@ Task<Result<std::string>> Works::pack() {
 
   const auto body = [&](Progress& progress) -> Result<std::string> {
     progress.total(images->bytes);
-    const std::string path = store->tentative_statefile(attempt_->epoch, packed.record.index);
+    const std::string path = store.tentative_statefile(attempt_->epoch, packed.record.index);
     if (auto r = statefile::pack(path, about, packed.record, images->images, {},
                                  [&](uint64_t n) { progress.add(n); });
         !r)
@@ -347,7 +346,7 @@ Task<Result<std::string>> Works::pack() {
   if (!parsed) co_return fail(parsed.error().during("the packer's report"));
   packed.record = std::move(*parsed);
   packed.times.pack = count_since(start);
-  if (auto r = co_await read_back(*store); !r) co_return fail(r.error());
+  if (auto r = co_await read_back(store); !r) co_return fail(r.error());
   co_return to_text(packed);
 }
 

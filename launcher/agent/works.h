@@ -63,7 +63,7 @@ class Works {
   Task<Result<>> finish();
   Task<Result<>> end();
   Result<> look();
-  Result<statefile::Store> store() const;
+  statefile::Store store() const;
   Task<Result<std::string>> await(Worker worker, Deadline deadline,
                                   std::function<void(WorkDone)> on_progress = {});
 

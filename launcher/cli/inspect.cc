@@ -59,6 +59,10 @@ void print_container(const statefile::ContainerRecord& c) {
   for (const auto& r : c.ranks)
     std::printf("  %6u %8d %10s  %s\n", r.rank, r.pid, format_bytes(r.memory).c_str(),
                 r.program.c_str());
+  if (c.in_flight.connections || c.in_flight.closed_windows)
+    std::printf(
+        "  in flight at the lock: %lu connections with %lu bytes, %lu with a closed window\n",
+        c.in_flight.connections, c.in_flight.bytes, c.in_flight.closed_windows);
   std::printf("  mounts:");
   for (const auto& mount : c.mounts) std::printf(" %s", mount.destination.c_str());
   std::printf("\n  files open for writing (rolled back on restart):\n");

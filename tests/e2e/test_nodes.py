@@ -1,13 +1,14 @@
 """Jobs over several nodes: one consistent cut, killed nodes, restarts on the same nodes, on others and on fewer."""
 import os
+import pathlib
 import time
 import zlib
 
 import pytest
 from cluster_testing import Cluster
 from conftest import SEED
-from nodes_testing import NodesWork
-from stillpoint_testing import STOPPED, USAGE, heat2d, ring
+from nodes_testing import USER, NodesWork
+from stillpoint_testing import STOPPED, heat2d, program, ring
 
 NODES = [f"n{i}" for i in range(1, 9)]
 SANITIZED = os.environ.get("STILLPOINT_PRESET") == "asan"  # slower, so with less of the same
@@ -203,3 +204,95 @@ def test_what_the_job_survives(work, fault, moment):
     work.seen(work.inside / SLOW).unlink()
     assert job.wait() == expected
     assert job.out[:work.stdout_before(third["path"])] + work.restart_on(["n2", "n3"], job.name).wait() == expected
+
+
+# --- what is on its way, and where checkpoints lie
+
+
+def test_closed_window(work):
+    """A receiver that reads nothing before the restart: what waits for it is in the sender's dump."""
+    app = program("closed_window", "GO")
+    work.file("GO")
+    expected = work.run_on(["n1", "n2"], app, ranks=2).wait()
+    work.seen(work.inside / "GO").unlink()
+    job = work.run_on(["n1", "n2"], app, ranks=2).started()
+    job.wait_for("on their way")
+    for _ in range(3):
+        taken = job.checkpoint()
+    sender = work.inspect(taken["path"])["containers"][0]
+    assert sender["in_flight"]["closed_windows"] == 1 and sender["in_flight"]["bytes"] == 0
+    for node in ("n1", "n2"):
+        work.cluster.kill(node)
+        work.cluster.start(node)
+    job.wait(status=None)
+    work.node = "n3"
+    again = work.restart_on(["n3", "n4"], job.name).started()
+    work.file("GO")
+    assert job.out[:work.stdout_before(taken["path"])] + again.wait() == expected
+
+
+def test_messages_in_both_directions(work):
+    """Megabytes under way both ways at every checkpoint."""
+    app = ring(bytes=8 << 20, iterations=60, every=5)
+    expected = work.run_on(["n1"], app, ranks=4).wait()
+    job = work.run_on(["n1", "n2", "n3", "n4"], app, ranks=4).started()
+    taken = [job.checkpoint() for _ in range(3)]
+    for node in ("n1", "n2", "n3", "n4"):
+        work.cluster.kill(node)
+        work.cluster.start(node)
+    job.wait(status=None)
+    for one, hosts in zip(taken, (["n4", "n3", "n2", "n1"], ["n2", "n3"], ["n1"])):
+        work.node = hosts[0]
+        rest = work.restart_on(hosts, one["path"]).wait()
+        assert job.out[:work.stdout_before(one["path"])] + rest == expected
+
+
+@pytest.fixture
+def fuse_for_all():
+    """As udev has it where there is one."""
+    device = pathlib.Path("/dev/fuse")
+    mode = device.stat().st_mode & 0o777
+    device.chmod(0o666)
+    yield
+    device.chmod(mode)
+
+
+def test_a_file_system_that_refuses_root(work, fuse_for_all):
+    """Checkpoints on a FUSE mount of the user's, which root cannot even look into."""
+    store = work.directory("store", user=USER)
+    place = work.inside / "mine"
+    work.directory("mine", user=USER)
+    for node in ("n1", "n2"):
+        work.cluster.exec(node, "bindfs", "--no-allow-other", work.inside / "store", place, user=USER)
+        assert work.cluster.exec(node, "ls", place, status=None).returncode != 0, "root can look into it"
+    expected = expected_of(work, "heat2d", 4)
+    work.file(SLOW)
+    job = work.run_on(["n1", "n2"], APPS["heat2d"], "--checkpoint-dir", place, ranks=4).started()
+    job.wait_for("iteration")
+    done = work.command("checkpoint", job.name, "--stop", "--json").json
+    job.wait(status=STOPPED)
+    assert (store / f"{job.name}.0" / str(done["epoch"]) / "manifest.h5").exists()
+    work.seen(work.inside / SLOW).unlink()
+    again = work.restart_on(["n2", "n1"], job.name, "--checkpoint-dir", place)
+    assert job.out + again.wait() == expected
+    for node in ("n1", "n2"):
+        work.cluster.exec(node, "umount", place)
+
+
+@pytest.mark.parametrize("hosts, says", [("n1,n1", "twice"), ("n1:2,n2", "slots"), ("n1:1,n2:1", "slots"), ("n1,", "hosts"),
+                                         ("n1,no-such-node", "no-such-node"), ("n1:0", "n1")])
+def test_hosts_that_are_none(work, hosts, says):
+    done = work.command("run", "--hosts", hosts, "-n", 4, "--", *APPS["heat2d"], status=None)
+    assert done.status not in (0, None) and says in done.complaints[-1], done
+
+
+def test_others_are_kept_out(work):
+    """A job's files and processes are its owner's; nobody acts for another."""
+    job, taken = checkpointed(work, "heat2d", ["n1", "n2"], 2)
+    for command in (["checkpoint", job.name], ["status", job.name]):
+        done = work.command(*command, user="chemist", status=77)
+        assert "belongs to" in done.complaints[-1]
+    done = work.command("restart", taken["path"], "--hosts", "n3,n4", user="chemist", status=None)
+    assert done.status in (66, 77), done
+    work.seen(work.inside / SLOW).unlink()
+    job.wait()
