@@ -136,7 +136,8 @@ bool seems_frozen(pid_t pid) {
 // "pid:[4026531836]"; empty: it has ended.
 std::string pid_namespace(pid_t pid) {
   char text[64];
-  const ssize_t n = ::readlink(("/proc/" + std::to_string(pid) + "/ns/pid").c_str(), text, sizeof text);
+  const ssize_t n =
+      ::readlink(("/proc/" + std::to_string(pid) + "/ns/pid").c_str(), text, sizeof text);
   return std::string(text, n > 0 ? static_cast<size_t>(n) : 0);
 }
 
@@ -208,7 +209,8 @@ Result<std::vector<pid_t>> Cgroup::processes() const {
 
 Result<> Cgroup::expel_others(pid_t init) const {
   const auto own = pid_namespace(init);
-  if (own.empty()) return fail(ErrorKind::kNotFound, "process " + std::to_string(init) + " has ended");
+  if (own.empty())
+    return fail(ErrorKind::kNotFound, "process " + std::to_string(init) + " has ended");
   auto inside = processes();
   if (!inside) return fail(inside.error());
   const std::string above = path_.substr(0, path_.rfind('/')) + "/cgroup.procs";

@@ -1,7 +1,8 @@
 // A gzip that does not compress, for CRIU: it saves the files of the container's tmpfs (/dev/shm)
 // with `tar --gzip` while the job stands still, and the statefile compresses them anyway.  What it
 // writes is a gzip file like any other (deflate's stored blocks), read by the real gzip at a
-// restart.  (Measured: a dump with 512 MiB of random data 11.4 s with gzip; this stores 300 MB in 0.7 s.)
+// restart.  (Measured: a dump with 512 MiB of random data 11.4 s with gzip; this stores 300 MB in
+// 0.7 s.)
 //
 // Only from standard input to standard output, and first on CRIU's PATH for a dump alone.
 #include <unistd.h>

@@ -161,8 +161,9 @@ Task<> Daemon::begin_part(std::unique_ptr<peer::Connection> connection, peer::Re
     co_return;
   }
   if (agent::claims_here() >= config_.max_jobs) {
-    co_await answer(*connection, fail(ErrorKind::kBusy, "the node has as many jobs as it may have (" +
-                                                            std::to_string(config_.max_jobs) + ")",
+    co_await answer(*connection, fail(ErrorKind::kBusy,
+                                      "the node has as many jobs as it may have (" +
+                                          std::to_string(config_.max_jobs) + ")",
                                       "see max-jobs in stillpoint.conf"));
     co_return;
   }
@@ -179,7 +180,8 @@ Task<> Daemon::hand_on(std::unique_ptr<peer::Connection> connection,
     log::warning("a request came to nothing: " + released.error().line());
     co_return;
   }
-  auto forked = fork_detached({released->socket.get()}, [&] { return serve(std::move(*released)); });
+  auto forked =
+      fork_detached({released->socket.get()}, [&] { return serve(std::move(*released)); });
   if (!forked) log::error(forked.error());
 }
 

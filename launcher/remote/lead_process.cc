@@ -30,8 +30,7 @@ class Claim {
     auto guard = agent::Guard::start(*claim, job);
     if (!guard) return fail(guard.error().during("starting the guard"));
     Claim taken(std::move(*claim), std::move(*guard));
-    taken.note_ = {
-        .job = job, .cgroup = {}, .staging = {}, .uid = uid, .agent_pid = ::getpid()};
+    taken.note_ = {.job = job, .cgroup = {}, .staging = {}, .uid = uid, .agent_pid = ::getpid()};
     if (auto r = taken.claim_.write(taken.note_); !r) return fail(r.error());
     return taken;
   }

@@ -136,9 +136,8 @@ class RemoteMember : public agent::MemberPort {
   std::shared_ptr<State> state_;
 };
 
-Task<Result<std::unique_ptr<agent::MemberPort>>> make(asio::any_io_executor executor,
-                                                      Config config, agent::PartSpec spec,
-                                                      agent::Seat& seat,
+Task<Result<std::unique_ptr<agent::MemberPort>>> make(asio::any_io_executor executor, Config config,
+                                                      agent::PartSpec spec, agent::Seat& seat,
                                                       agent::MemberEvents events) {
   peer::CallOptions options;
   options.limits.node_timeout = config.node_timeout;

@@ -1,4 +1,5 @@
-/* clocks FILE: every rank looks at its clocks until FILE exists, and says so if one of them goes back or jumps ahead. */
+/* clocks FILE: every rank looks at its clocks until FILE exists, and says so if one of them goes
+ * back or jumps ahead. */
 #include <mpi.h>
 
 #include "program.h"

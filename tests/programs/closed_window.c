@@ -1,5 +1,6 @@
-/* closed_window FILE: rank 0 sends many messages at once that rank 1 does not receive, nor lets MPI look at, before FILE
-   exists: they fill what the kernels and MPI can hold, and the connection's window closes. */
+/* closed_window FILE: rank 0 sends many messages at once that rank 1 does not receive, nor lets MPI
+   look at, before FILE exists: they fill what the kernels and MPI can hold, and the connection's
+   window closes. */
 #include <mpi.h>
 #include <string.h>
 
