@@ -122,7 +122,7 @@ Result<RestartTimes> times_from_text(const std::string& text) {
 }
 
 Task<Result<std::string>> Making::perform(coordinator::Work work, std::string details) {
-  called_off_ = false;
+  worker_.begin();
   const bool restart = work.operation == Operation::kRestart;
   Result<> done;
   switch (work.step) {
@@ -156,17 +156,7 @@ Task<Result<std::string>> Making::perform(coordinator::Work work, std::string de
 }
 
 void Making::call_off() {
-  called_off_ = true;
-  if (worker_ > 0) ::kill(-worker_, SIGKILL);
-}
-
-Task<Result<std::string>> Making::await(Worker worker, Deadline deadline,
-                                        std::function<void(WorkDone)> on_progress) {
-  worker_ = worker.pid();
-  auto result = co_await stillpoint::finish(std::move(worker), deadline, std::move(on_progress));
-  worker_ = 0;
-  if (!result && called_off_) co_return fail(ErrorKind::kNotFound, "it was called off");
-  co_return result;
+  worker_.call_off();
 }
 
 Result<> Making::prepare() {
@@ -259,8 +249,8 @@ Task<Result<>> Making::unpack() {
         return r ? Result<std::string>("") : fail(r.error());
       });
   if (!worker) co_return fail(worker.error());
-  auto read = co_await await(std::move(*worker), Deadline::in(kUnpackWait),
-                             [this](WorkDone done) { on_progress_("read", done); });
+  auto read = co_await worker_.await(std::move(*worker), Deadline::in(kUnpackWait),
+                                     [this](WorkDone done) { on_progress_("read", done); });
   times_.read = lap(clock);
   if (!read) co_return fail(read.error());
   auto checker =
@@ -269,7 +259,7 @@ Task<Result<>> Making::unpack() {
         return r ? Result<std::string>("") : fail(r.error());
       });
   if (!checker) co_return fail(checker.error());
-  auto checked = co_await await(std::move(*checker), Deadline::in(kUnpackWait));
+  auto checked = co_await worker_.await(std::move(*checker), Deadline::in(kUnpackWait));
   times_.check = lap(clock);
   if (!checked) co_return fail(checked.error());
   auto files = Worker::start("looking at the job's files", &part_.user(),
@@ -278,7 +268,7 @@ Task<Result<>> Making::unpack() {
                                return r ? Result<std::string>("") : fail(r.error());
                              });
   if (!files) co_return fail(files.error());
-  co_return no_answer(co_await await(std::move(*files), Deadline::in(kFilesWait)));
+  co_return no_answer(co_await worker_.await(std::move(*files), Deadline::in(kFilesWait)));
 }
 
 Task<Result<>> Making::restore() {
@@ -290,14 +280,14 @@ Task<Result<>> Making::restore() {
         return r ? Result<std::string>("") : fail(r.error());
       });
   if (!files) co_return fail(files.error());
-  if (auto r = co_await await(std::move(*files), Deadline::in(kFilesWait)); !r)
+  if (auto r = co_await worker_.await(std::move(*files), Deadline::in(kFilesWait)); !r)
     co_return fail(r.error());
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // the restored pid 1 becomes our child when the worker ends
   auto worker = Worker::start("the restore", nullptr, [&](Progress&) {
     return restore_here(part_, network_.get(), images_);
   });
   if (!worker) co_return fail(worker.error());
-  auto pid = co_await await(std::move(*worker), Deadline::in(kRestoreWait));
+  auto pid = co_await worker_.await(std::move(*worker), Deadline::in(kRestoreWait));
   times_.restore = lap(clock);
   if (!pid) co_return fail(pid.error());
   held_.emplace(container::FreezeGuard::frozen(part_.cgroup()));

@@ -19,6 +19,7 @@
 #include <string>
 
 #include "launcher/agent/part.h"
+#include "launcher/agent/step_worker.h"
 #include "launcher/coordinator/member.h"
 
 namespace stillpoint::agent {
@@ -50,8 +51,6 @@ class Making {
   Task<Result<>> restore();
   Task<Result<std::string>> go();
   Task<Result<>> destroy();
-  Task<Result<std::string>> await(Worker worker, Deadline deadline,
-                                  std::function<void(WorkDone)> on_progress = {});
 
   Part& part_;
   OnProgress on_progress_;
@@ -59,8 +58,7 @@ class Making {
   std::string images_;  // directory
   std::optional<container::FreezeGuard> held_;
   RestartTimes times_;
-  bool called_off_ = false;
-  pid_t worker_ = 0;  // the worker under way, 0: none
+  StepWorker worker_;
 };
 
 }  // namespace stillpoint::agent

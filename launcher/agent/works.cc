@@ -93,7 +93,7 @@ Task<Result<std::string>> Works::perform(coordinator::Work work, std::string det
 }
 
 Task<Result<std::string>> Works::checkpoint(coordinator::Work work) {
-  called_off_ = false;
+  worker_.begin();
   if (work.step == Step::kPrepare) {
     attempt_ = std::make_unique<Attempt>();
     attempt_->epoch = work.epoch;
@@ -137,18 +137,8 @@ Task<Result<std::string>> Works::checkpoint(coordinator::Work work) {
 }
 
 void Works::call_off() {
-  called_off_ = true;
   making_.call_off();
-  if (worker_ > 0) ::kill(-worker_, SIGKILL);
-}
-
-Task<Result<std::string>> Works::await(Worker worker, Deadline deadline,
-                                       std::function<void(WorkDone)> on_progress) {
-  worker_ = worker.pid();
-  auto result = co_await stillpoint::finish(std::move(worker), deadline, std::move(on_progress));
-  worker_ = 0;
-  if (!result && called_off_) co_return fail(ErrorKind::kNotFound, "it was called off");
-  co_return result;
+  worker_.call_off();
 }
 
 // ---- while the job runs
@@ -171,7 +161,7 @@ Task<> Works::warm_staging() {
     warm_up(attempt_->staging, survey->memory);
     return std::string();
   });
-  if (worker) (void)co_await await(std::move(*worker), Deadline::in(kWarmWait));
+  if (worker) (void)co_await worker_.await(std::move(*worker), Deadline::in(kWarmWait));
 }
 
 // ---- while it stands still
@@ -229,7 +219,7 @@ Task<Result<>> Works::drain() {
         .dump();
   });
   if (!worker) co_return fail(worker.error());
-  auto told = co_await await(std::move(*worker), Deadline::in(2 * kDrainWait));
+  auto told = co_await worker_.await(std::move(*worker), Deadline::in(2 * kDrainWait));
   if (!told) co_return fail(told.error());
   const auto left = nlohmann::json::parse(*told);
   attempt_->packed.record.in_flight = {left[0], left[1], left[2]};
@@ -269,8 +259,8 @@ Task<Result<>> Works::dump() {
   std::optional<Ticker> watch;
   watch.emplace(part_.executor(), 200ms,
                 [this, memory] { on_progress_("dump", {image_bytes(attempt_->staging), memory}); });
-  auto version =
-      co_await await(std::move(*worker), Deadline::in(part_.policy().hold_limit + kCallOff));
+  auto version = co_await worker_.await(std::move(*worker),
+                                        Deadline::in(part_.policy().hold_limit + kCallOff));
   watch.reset();
   if (!version) {
     // If the worker was lost, CRIU may still be at work in the processes: it must be out before
@@ -339,8 +329,8 @@ Task<Result<std::string>> Works::pack() {
   };
   auto worker = Worker::start("packing", &part_.user(), body);
   if (!worker) co_return fail(worker.error());
-  auto report = co_await await(std::move(*worker), Deadline::in(kPackWait),
-                               [this](WorkDone done) { on_progress_("pack", done); });
+  auto report = co_await worker_.await(std::move(*worker), Deadline::in(kPackWait),
+                                       [this](WorkDone done) { on_progress_("pack", done); });
   if (!report) co_return fail(report.error());
   auto parsed = statefile::container_from_json(*report);
   if (!parsed) co_return fail(parsed.error().during("the packer's report"));
@@ -364,8 +354,8 @@ Task<Result<>> Works::read_back(const statefile::Store& store) {
   };
   auto worker = Worker::start("reading back", &part_.user(), body);
   if (!worker) co_return fail(worker.error());
-  auto verified = co_await await(std::move(*worker), Deadline::in(kPackWait),
-                                 [this](WorkDone done) { on_progress_("verify", done); });
+  auto verified = co_await worker_.await(std::move(*worker), Deadline::in(kPackWait),
+                                         [this](WorkDone done) { on_progress_("verify", done); });
   if (!verified) co_return fail(verified.error());
   attempt_->packed.times.verify = count_since(start);
   co_return Result<>();

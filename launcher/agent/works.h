@@ -23,6 +23,7 @@
 #include "criu-glue/statefile/store.h"
 #include "launcher/agent/making.h"
 #include "launcher/agent/part.h"
+#include "launcher/agent/step_worker.h"
 #include "launcher/coordinator/member.h"
 
 namespace stillpoint::agent {
@@ -64,15 +65,12 @@ class Works {
   Task<Result<>> end();
   Result<> look();
   statefile::Store store() const;
-  Task<Result<std::string>> await(Worker worker, Deadline deadline,
-                                  std::function<void(WorkDone)> on_progress = {});
 
   Part& part_;
   OnProgress on_progress_;
   Making making_;
   std::unique_ptr<Attempt> attempt_;
-  bool called_off_ = false;
-  pid_t worker_ = 0;  // the worker under way, 0: none
+  StepWorker worker_;
 };
 
 }  // namespace stillpoint::agent
